@@ -1,0 +1,35 @@
+# make demo | test | lab | env | bench | constraints | clean
+PYTHON ?= python3
+BIN := .venv/bin
+export MPLBACKEND := agg
+
+.PHONY: env demo test lab bench constraints clean
+
+env: .venv/ready
+
+.venv/ready: settings.ini setup.py constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: env
+	$(BIN)/python tests/demo.py
+
+test: env
+	$(BIN)/python tests/run.py
+
+lab: env
+	$(BIN)/jupyter lab --notebook-dir nbs
+
+bench: env
+	$(BIN)/python tests/bench.py
+
+# every version of constraints.txt, for all Pythons of settings.ini at once
+constraints:
+	$(PYTHON) -m venv .venv-uv && .venv-uv/bin/pip install --quiet uv
+	.venv-uv/bin/uv pip compile --universal --python-version 3.10 --upgrade --extra dev --no-annotate --no-header setup.py --output-file constraints.txt
+	rm -rf .venv-uv
+
+clean:
+	rm -rf .venv .pytest_cache build *.egg-info output/demo* output/phantom* output/*.part

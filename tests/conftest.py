@@ -1,0 +1,53 @@
+"What the tests share, and the closing line `N passed, N failed`."
+import os, subprocess, sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent/'shared'/'data'
+
+
+@pytest.fixture(scope='session')
+def run():
+    "Run a command of this environment in a folder (the repository by default)."
+    def run(*args, cwd=ROOT, **env):
+        path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+        return subprocess.run([str(a) for a in args], cwd=cwd, capture_output=True, text=True,
+                              env=os.environ | dict(PATH=path, MPLBACKEND='agg') | env)
+    return run
+
+
+@pytest.fixture(scope='session')
+def volumes(tmp_path_factory):
+    "A small phantom, its mask, and weights of a small untrained network, as files."
+    from membrane_nb.data import write_mrc
+    from membrane_nb.phantom import phantom
+    from membrane_nb.unet import UNet
+    folder = tmp_path_factory.mktemp('volumes')
+    vol, msk, pixel = phantom((24, 96, 80), seed=3)
+    write_mrc(folder/'tomo.mrc', vol, pixel)
+    write_mrc(folder/'mask.mrc', msk.astype(np.int8), pixel)
+    torch.manual_seed(0)
+    torch.save(UNet(7, 8).state_dict(), folder/'weights.pt')
+    return folder
+
+
+@pytest.fixture
+def shared():
+    "The folder of volumes to try the software on."
+    if not SHARED.is_dir(): pytest.skip(f'{SHARED.name}/: the volumes to try the software on are not here')
+    return SHARED
+
+
+_outcomes = Counter()
+
+def pytest_runtest_logreport(report):
+    if report.when == 'call' or report.outcome != 'passed': _outcomes[report.outcome] += 1
+
+def pytest_unconfigure(config):
+    skipped = f', {_outcomes["skipped"]} skipped' * bool(_outcomes['skipped'])
+    print(f'{_outcomes["passed"]} passed, {_outcomes["failed"]} failed{skipped}')

@@ -1,0 +1,41 @@
+"The memory of a job is that of one slice, whatever the number of slices."
+import subprocess, sys
+
+import numpy as np
+
+from conftest import ROOT
+from membrane_nb.data import create
+
+PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+SEGMENT = "import sys; from membrane_nb.infer import open_job\nfor z in open_job(*sys.argv[1:4], device='cpu').run(): pass\n" + PEAK
+START = """
+import sys
+from membrane_nb.data import Tomo
+from membrane_nb.sampler import Patches, batches
+t = Tomo.read(*sys.argv[1:3])
+next(iter(batches(Patches([(t, t.annotated)]), 0)))
+""" + PEAK
+
+
+def volume(path, shape, dtype):
+    rng = np.random.default_rng(0)
+    one = (rng.normal(size=shape[1:]) > 1 if dtype == np.int8 else rng.normal(size=shape[1:])).astype(dtype)
+    with create(path, shape, dtype) as out:
+        for z in range(shape[0]): out[z] = one
+    return path
+
+
+peak = lambda code, *args: float(subprocess.run([sys.executable, '-c', code, *map(str, args)], cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+
+def test_segmenting_more_slices_takes_no_more_memory(volumes, tmp_path):
+    "300 slices more would be 1.2 GB of input, probabilities and mask, were they held."
+    megabytes = [peak(SEGMENT, volume(tmp_path/f'{n}.mrc', (n, 512, 512), np.float32), volumes/'weights.pt', tmp_path/'out') for n in (20, 120)]
+    assert megabytes[1] < megabytes[0] + 60, megabytes
+
+
+def test_first_batch_of_a_large_tomogram(tmp_path):
+    "A float32 tomogram of 1 GB with its mask: the first batch is there before 0.9 GB are in memory, torch and all."
+    tomo = volume(tmp_path/'tomo.mrc', (256, 1024, 1024), np.float32)
+    mask = volume(tmp_path/'mask.mrc', (256, 1024, 1024), np.int8)
+    assert peak(START, tomo, mask) < 900

@@ -1,0 +1,85 @@
+"The notebooks are the software: they run, they are clean, the library is what they export, and papermill is obeyed."
+import json, shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+NOTEBOOKS = sorted(p.name for p in (ROOT/'nbs').glob('[01]*.ipynb'))
+contents = lambda folder: {p.relative_to(folder): p.read_bytes() for d in ('nbs', 'membrane_nb') for p in (folder/d).glob('*.*')}
+
+
+def test_exported_and_clean(run, tmp_path):
+    "A second nbdev_export and nbdev_clean change nothing."
+    for name in ('nbs', 'membrane_nb', 'settings.ini', 'setup.py', 'README.md'):
+        copy = shutil.copytree if (ROOT/name).is_dir() else shutil.copy
+        copy(ROOT/name, tmp_path/name, **(dict(ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints')) if (ROOT/name).is_dir() else {}))
+    before = contents(tmp_path)
+    for command in ('nbdev_export', 'nbdev_clean'):
+        done = run(command, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    after = contents(tmp_path)
+    assert [str(p) for p in after if after[p] != before.get(p)] == []
+    assert after.keys() == before.keys()
+
+
+def test_five_and_the_toolbox():
+    assert {'00_data.ipynb', '01_sampler.ipynb', '02_unet.ipynb', '03_train.ipynb', '04_infer.ipynb'} < set(NOTEBOOKS)
+    assert len(NOTEBOOKS) == 8
+
+
+@pytest.mark.parametrize('name', NOTEBOOKS)
+def test_notebook_runs(run, name):
+    done = run('nbdev_test', '--path', ROOT/'nbs'/name, '--n_workers', 0)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+@pytest.mark.parametrize('name', NOTEBOOKS)
+def test_notebook_is_small_and_quiet(name):
+    "No notebook above 300 KB, no output above 100 KB, no error or stderr, no widget state."
+    path = ROOT/'nbs'/name
+    nb = nbformat.read(path, 4)
+    outputs = [o for c in nb.cells for o in c.get('outputs', [])]
+    assert path.stat().st_size < 300_000
+    assert max((len(json.dumps(o)) for o in outputs), default=0) < 100_000
+    assert not [o for o in outputs if o.output_type == 'error' or o.get('name') == 'stderr']
+    assert 'widgets' not in nb.metadata
+
+
+SMALL = dict(patches_per_epoch=4, patch=32, k=3, base=4)
+papermill = lambda run, nb, out, cwd=ROOT, **p: run('papermill', ROOT/'nbs'/nb, out, *(a for n, v in p.items() for a in ('-p', n, v)), cwd=cwd)
+
+
+def test_headless_run_obeys_its_parameters(run, volumes, tmp_path):
+    done = papermill(run, '03_train.ipynb', tmp_path/'out.ipynb', tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', epochs=2,
+                     name='small', output=tmp_path, **SMALL)
+    assert done.returncode == 0, done.stderr[-3000:]
+    card = json.loads((tmp_path/'small'/'card.json').read_text())
+    assert {n: card['parameters'][n] for n in SMALL} == SMALL
+    assert len((tmp_path/'small'/'history.csv').read_text().splitlines()) == 3
+    assert card['data'][0]['name'] == 'tomo.mrc' and card['data'][0]['shape'] == [24, 96, 80]
+    assert {'weights.safetensors', 'last.ckpt', 'history.png', 'validation.png'} <= {p.name for p in (tmp_path/'small').iterdir()}
+    done = papermill(run, '04_infer.ipynb', 'out2.ipynb', cwd=tmp_path, tomo=volumes/'tomo.mrc', weights='small/weights.safetensors', output='result')
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {'prob.mrc', 'mask.mrc', 'overlays.png', 'views.png'} <= {p.name for p in (tmp_path/'result').iterdir()}
+
+
+@pytest.mark.parametrize('nb', ['03_train.ipynb', '04_infer.ipynb'])
+def test_a_misspelt_parameter_stops_the_run(run, tmp_path, nb):
+    done = papermill(run, nb, tmp_path/'out.ipynb', epohcs=50, output=tmp_path/'none')
+    assert done.returncode != 0
+    assert 'parameter epohcs: unknown; wanted one of' in done.stderr
+    assert not (tmp_path/'none').exists()
+
+
+def test_every_recipe_is_known():
+    "Each name in a recipe is a parameter of 03_train, and of the type it has there."
+    import yaml
+    cell = next(c for c in nbformat.read(ROOT/'nbs'/'03_train.ipynb', 4).cells if 'parameters' in c.metadata.get('tags', []))
+    exec(cell.source, known := {})
+    recipes = list((ROOT/'recipes').glob('*.yaml'))
+    assert {p.stem for p in recipes} >= {'quick', 'local', 'full', 'baseline'}
+    for path in recipes:
+        for name, value in yaml.safe_load(path.read_text()).items():
+            assert type(value) is known['__annotations__'][name], (path.name, name)

@@ -1,0 +1,40 @@
+"Real volumes go through, as they are; skipped where they are absent. They are never trained on for anything that ships."
+import numpy as np
+import pytest
+
+from membrane_nb.data import InputError, Tomo, read_mrc, read_parts
+from membrane_nb.infer import open_job
+
+
+def segmented(run, shared, volumes, tmp_path, name):
+    done = run('membrane_infer', '--tomo', shared/name, '--weights', volumes/'weights.pt', '--output', tmp_path, '--device', 'cpu')
+    assert done.returncode == 0, done.stderr
+    vol, prob, msk = read_mrc(shared/name), read_mrc(tmp_path/'prob.mrc'), read_mrc(tmp_path/'mask.mrc')
+    assert prob.shape == msk.shape == vol.shape and prob.pixel == msk.pixel == vol.pixel
+    return done, prob
+
+
+def test_mito(shared):
+    parts = read_parts(str(shared/'mito_tomo.mrc'), str(shared/'mito_mask.mrc.gz'), '', 7)
+    assert {p: len(zs) for p, [(_, zs)] in parts.items()} == dict(train=58, val=13, test=13)
+    tomo = parts['train'][0][0]
+    assert tomo.pixel == 8 and tomo.scale.sign == 1 and .06 < tomo.rows.sum() / np.prod(tomo.vol.shape) < .063
+
+
+def test_microtubules_are_recognised_as_inverted(run, shared, volumes, tmp_path):
+    done, prob = segmented(run, shared, volumes, tmp_path, 'microtubules.mrc')
+    assert 'microtubules.mrc: density is bright' in done.stderr and 'sign is turned' in done.stderr
+
+
+@pytest.mark.parametrize('name', ['mito_tomo.mrc', 'mito_noisy_tomo.mrc', 'chlamydomonas_z129.mrc'])
+def test_dark_volumes_are_not_turned(shared, volumes, tmp_path, name):
+    assert open_job(shared/name, volumes/'weights.pt', tmp_path, device='cpu').notes == []
+
+
+def test_one_slice_is_segmented(run, shared, volumes, tmp_path):
+    done, prob = segmented(run, shared, volumes, tmp_path, 'chlamydomonas_z129.mrc')
+    assert prob.shape == (1, 924, 924) and prob[0].min() >= 0 and prob[0].max() <= 1
+
+
+def test_a_mask_of_another_tomogram(shared):
+    with pytest.raises(InputError, match='as the tomogram'): Tomo.read(shared/'microtubules.mrc', shared/'mito_mask.mrc.gz')
