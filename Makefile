@@ -1,4 +1,4 @@
-# make demo | test | lab | env | bench | constraints | clean
+# make demo | test | lab | bench | env | constraints | clean
 PYTHON ?= python3
 BIN := .venv/bin
 export MPLBACKEND := agg
@@ -14,10 +14,12 @@ env: .venv/ready
 	touch $@
 
 demo: env
-	$(BIN)/python tests/demo.py
+	$(BIN)/papermill nbs/03_train.ipynb output/demo_train.ipynb -f recipes/quick.yaml -p name demo
+	$(BIN)/papermill nbs/04_infer.ipynb output/demo_infer.ipynb -p weights output/demo/weights.safetensors -p output output/demo_membranes
+	@$(BIN)/python tests/demo.py
 
 test: env
-	$(BIN)/python tests/run.py
+	$(BIN)/python -m pytest tests
 
 lab: env
 	$(BIN)/jupyter lab --notebook-dir nbs
@@ -27,9 +29,8 @@ bench: env
 
 # every version of constraints.txt, for all Pythons of settings.ini at once
 constraints:
-	$(PYTHON) -m venv .venv-uv && .venv-uv/bin/pip install --quiet uv
-	.venv-uv/bin/uv pip compile --universal --python-version 3.10 --upgrade --extra dev --no-annotate --no-header setup.py --output-file constraints.txt
-	rm -rf .venv-uv
+	$(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv
+	build/uv/bin/uv pip compile --universal --python-version 3.10 --upgrade --extra dev --no-annotate --no-header setup.py --output-file constraints.txt
 
 clean:
-	rm -rf .venv .pytest_cache build *.egg-info output/demo* output/phantom* output/*.part
+	rm -rf .venv .pytest_cache build *.egg-info output/demo* output/phantom*

@@ -78,7 +78,7 @@ def watch(
         yield step
         if i * 10 // total > (i - 1) * 10 // total: tqdm.write(f'{i} of {total} {what}, {time.monotonic() - start:.0f} s')
 
-# %% ../nbs/00_data.ipynb #22fc5616
+# %% ../nbs/00_data.ipynb #68a07a77
 @dataclass(repr=False)
 class Volume:
     "A volume on disk with numpy slicing: each access maps the file anew, so that memory never grows with what was read."
@@ -98,9 +98,13 @@ class Volume:
     def __getstate__(self): return self.__dict__ | dict(unpacked=None)
     def __repr__(self): return f'{self.path.name}: {self.shape} {self.dtype}, {self.pixel:.2f} Å'
     @property
-    def pixel(self): return round(float(self.header.cella.x) / max(1, int(self.header.mx)), 4)
+    def pixel(self):
+        "Voxel size in Å, 0 where the header has none."
+        return round(float(self.header.cella.x) / max(1, int(self.header.mx)), 4)
     @property
-    def origin(self): return tuple(float(self.header.origin[a]) for a in 'xyz')
+    def origin(self):
+        "Where the volume lies: x, y, z in Å."
+        return tuple(float(self.header.origin[a]) for a in 'xyz')
 
 # %% ../nbs/00_data.ipynb #ec603e7e
 def _header(
@@ -169,6 +173,21 @@ def read_mrc(
         raise InputError(f'{path}: is truncated, {size} bytes for {shape} {dtype}; wanted {want}')
     return Volume(path, file, header, shape, dtype, offset, unpacked)
 
+# %% ../nbs/00_data.ipynb #d3c728b4
+def _stamp(
+    path:Path,  # the file of `vol`
+    vol:Volume, # filled
+):
+    "Write minimum, maximum, mean and deviation of the voxels into the header."
+    h, n, total, square = vol.header, np.prod(vol.shape, dtype=float), 0., 0.
+    h.dmin, h.dmax = np.inf, -np.inf
+    for z in range(len(vol)):
+        x = vol[z].astype(np.float32)
+        h.dmin, h.dmax = min(h.dmin, x.min()), max(h.dmax, x.max())
+        total, square = total + x.sum(dtype=float), square + float(np.vdot(x, x))
+    h.dmean, h.rms = total / n, max(0., square / n - (total / n)**2) ** .5
+    with path.open('r+b') as f: f.write(h.tobytes())
+
 # %% ../nbs/00_data.ipynb #99890d15
 _GEOMETRY = 'nxstart nystart nzstart mx my mz cella cellb mapc mapr maps ispg origin nlabl label'.split()
 
@@ -195,21 +214,6 @@ def create(
         os.replace(part, path)
     finally: part.unlink(missing_ok=True)
 
-# %% ../nbs/00_data.ipynb #d3c728b4
-def _stamp(
-    path:Path,  # the file of `vol`
-    vol:Volume, # filled
-):
-    "Write minimum, maximum, mean and deviation of the voxels into the header."
-    h, n, total, square = vol.header, np.prod(vol.shape, dtype=float), 0., 0.
-    h.dmin, h.dmax = np.inf, -np.inf
-    for z in range(len(vol)):
-        x = vol[z].astype(np.float32)
-        h.dmin, h.dmax = min(h.dmin, x.min()), max(h.dmax, x.max())
-        total, square = total + x.sum(dtype=float), square + float(np.vdot(x, x))
-    h.dmean, h.rms = total / n, max(0., square / n - (total / n)**2) ** .5
-    with path.open('r+b') as f: f.write(h.tobytes())
-
 # %% ../nbs/00_data.ipynb #c7d327cb
 def write_mrc(
     path:str|Path,         # the new MRC file
@@ -222,7 +226,7 @@ def write_mrc(
         for z in range(len(vol)): out[z] = vol[z]
     return read_mrc(path)
 
-# %% ../nbs/00_data.ipynb #ef7e7b06
+# %% ../nbs/00_data.ipynb #ca775dde
 @dataclass(frozen=True)
 class Scale:
     "Grey values to network input: `(x - median) / (p95 - p5)` clipped to ±5, its sign turned where density is bright."
@@ -234,7 +238,9 @@ class Scale:
     bad:int = 0      # NaN or infinite voxels
 
     @property
-    def sign(self): return -1 if self.skew > .3 else 1
+    def sign(self):
+        "-1 where density is bright and must be turned."
+        return -1 if self.skew > .3 else 1
     def __call__(self,
         x:np.ndarray, # any real dtype and shape
     )->np.ndarray: # float32, same shape, -5..5; NaN and infinite voxels become 0, the background
@@ -348,7 +354,7 @@ def split(
     val, test = zs.stop - 2*part - (k - 1), zs.stop - part
     return dict(train=range(zs.start, val - (k - 1)), val=range(val, val + part), test=range(test, zs.stop))
 
-# %% ../nbs/00_data.ipynb #ee012ef0
+# %% ../nbs/00_data.ipynb #d12ed5bc
 @dataclass
 class Tomo:
     "A tomogram and its mask, ready for the sampler."
@@ -358,7 +364,9 @@ class Tomo:
     name:str = 'volume'
     def __post_init__(self): self.scale, self.rows = measure(self.vol, self.name), membrane_rows(self.msk, self.name)
     @property
-    def annotated(self): return range((z := np.flatnonzero(self.rows.any(axis=1)))[0], z[-1] + 1)
+    def annotated(self):
+        "From the first to the last slice with membrane in its mask."
+        return range((z := np.flatnonzero(self.rows.any(axis=1)))[0], z[-1] + 1)
     @classmethod
     def read(cls,
         tomo:str|Path, # MRC file

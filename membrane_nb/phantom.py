@@ -26,13 +26,13 @@ def board(shape:tuple, # (z, y, x)
             at[c] += np.float32(size) * wave[0][:, None, None] * wave[1][:, None] * wave[2]
     return at
 
-# %% ../nbs/10_phantom.ipynb #2b489f1b
+# %% ../nbs/10_phantom.ipynb #97c12ff0
 def ball(p:np.ndarray, # (3, z, y, x), nm from the centre
          radii:tuple): # 3 half axes, nm
     "Signed distance to an ellipsoid, exact for a sphere and near the surface for all."
     q = [x / np.float32(r) for x, r in zip(p, radii)]
     one, two = np.sqrt(sum(x * x for x in q)), np.sqrt(sum((x / np.float32(r))**2 for x, r in zip(q, radii)))
-    return one * (one - 1) / np.maximum(two, 1e-6)
+    return (one - 1) * np.where(two > 0, one / np.maximum(two, 1e-9), np.float32(min(radii)))
 
 # %% ../nbs/10_phantom.ipynb #00c633a3
 def tube(p:np.ndarray, # (3, z, y, x), nm from the centre

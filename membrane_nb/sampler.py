@@ -33,9 +33,9 @@ class Anchors:
         first = self.below[row-1] if row else 0
         return z, y, int(np.flatnonzero(self.tomo.msk[z, y] == 1)[i - first])
 
-# %% ../nbs/01_sampler.ipynb #561663b5
+# %% ../nbs/01_sampler.ipynb #7cded23a
 def place(
-    rng:np.random.Generator,
+    rng:np.random.Generator, # decides
     at:int,   # voxel that the window must hold
     n:int,    # voxels along this axis
     size:int, # of the window
@@ -62,9 +62,9 @@ def cut(
     if pad[0] != (0, 0): part = np.pad(part, (pad[0], (0, 0), (0, 0)), mode='edge')
     return np.pad(part, ((0, 0), *pad[1:]), mode='reflect') if any(p != (0, 0) for p in pad[1:]) else part
 
-# %% ../nbs/01_sampler.ipynb #eff60b57
+# %% ../nbs/01_sampler.ipynb #8fd28564
 def turn(
-    rng:np.random.Generator,
+    rng:np.random.Generator, # decides
     x:np.ndarray, # (k, y, x), y = x in size
     y:np.ndarray, # (y, x), the mask of the middle slice
 )->tuple: # x and y, turned alike
@@ -95,9 +95,9 @@ class Patches(Dataset):
         if not self.membrane[-1]: raise InputError(f'{parts[0][0].name}: no membrane voxel in slices {parts[0][1]} to train on')
     def __len__(self): return self.n
 
-# %% ../nbs/01_sampler.ipynb #f42088d3
+# %% ../nbs/01_sampler.ipynb #8e7b1871
 def _pick(
-    rng:np.random.Generator,
+    rng:np.random.Generator, # decides
     below:np.ndarray, # cumulated counts, one a tomogram
 )->tuple: # index of the tomogram, index within it
     "One of all things that the tomograms hold, with equal chance."
@@ -134,9 +134,9 @@ def __getitem__(self:Patches,
     if self.augment: img, msk = turn(rng, img, msk)
     return torch.from_numpy(img.copy()), torch.from_numpy(msk.astype(np.uint8))[None]
 
-# %% ../nbs/01_sampler.ipynb #3ad644e4
+# %% ../nbs/01_sampler.ipynb #cabb7c04
 def batches(
-    ds:Patches,
+    ds:Patches,      # what to draw from
     epoch:int,       # 0, 1, 2 ...
     batch_size:int=4, # patches
     workers:int=0,   # processes that load; 0: this one

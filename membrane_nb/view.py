@@ -111,7 +111,7 @@ def jpeg(
     Image.fromarray(img).save(out := io.BytesIO(), 'JPEG', quality=quality)
     return out.getvalue()
 
-# %% ../nbs/11_view.ipynb #40ceab61
+# %% ../nbs/11_view.ipynb #c22054eb
 def browse(
     vol, # (z, y, x), anything that yields a (y, x) slice for vol[z]
     msk=None, # (z, y, x), labels or probability
@@ -123,7 +123,9 @@ def browse(
     z = IntSlider(vol.shape[0] // 2, 0, vol.shape[0] - 1, description='z', layout=Layout(width='480px'))
     alpha = FloatSlider(opacity, min=0, max=1, step=.05, description='mask')
     picture = Picture(format='jpeg', layout=Layout(width=f'{min(max(vol.shape[2], 480), 1024)}px', max_width='100%'))
-    def draw(change=None):
+    def draw(
+        change=None, # what the slider tells, unused
+    ):
         "Put the slice under the slider into the picture."
         img = shade(vol[z.value], lo, hi, None if msk is None else msk[z.value], alpha.value)
         picture.value = jpeg(img)
@@ -199,23 +201,24 @@ def normals(
     n = np.stack([np.bincount(tri.ravel(), np.repeat(flat[:, i], 3), len(verts)) for i in range(3)], 1)
     return n / np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-12)
 
-# %% ../nbs/11_view.ipynb #73e8d245
+# %% ../nbs/11_view.ipynb #a1000f02
 def decimate(
     verts:np.ndarray, # (n, 3) float32
     tri:np.ndarray, # (m, 3) int, rows of three vertices
     faces:int, # triangles at most
 ) -> tuple: # verts (n, 3) float32 and faces (m, 3) int32
     "A mesh with fewer triangles, by merging the vertices in cells that grow until it fits (Rossignac and Borrel 1993)."
-    normal = normals(verts, tri)
+    normal, (a, b, c) = normals(verts, tri), np.moveaxis(verts[tri], 1, 0)
     side = np.abs(normal).argmax(1) * 2 + (np.take_along_axis(normal, np.abs(normal).argmax(1)[:, None], 1)[:, 0] > 0)
-    cell, v, t = np.ptp(verts, 0).max() / 1000, verts, tri
+    cell, v, t = np.sqrt(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / (faces + 1)) / 2, verts, tri
     while len(t) > faces:
-        cell *= 1.15
         key = np.floor((verts - verts.min(0)) / cell).astype(np.int64) @ (1 << 42, 1 << 21, 1) * 8 + side
         _, inv, count = np.unique(key, return_inverse=True, return_counts=True)
         v = np.stack([np.bincount(inv, verts[:, i]) / count for i in range(3)], 1)
         t = inv[tri]
         t = t[(t[:, 0] != t[:, 1]) & (t[:, 1] != t[:, 2]) & (t[:, 2] != t[:, 0])]
+        t = t[np.unique(np.sort(t, 1) @ (1 << 42, 1 << 21, 1), return_index=True)[1]]
+        cell *= 1.15
     return v.astype(np.float32), t.astype(np.int32)
 
 # %% ../nbs/11_view.ipynb #e90f3eaa
