@@ -257,7 +257,7 @@ def show_surface(
     plt.close(fig)
     return fig
 
-# %% ../nbs/11_view.ipynb #6b6e9737
+# %% ../nbs/11_view.ipynb #f9091aa3
 def surface(
     msk,              # (z, y, x), labels or probability
     pixel:float,      # Å; 0: not known
@@ -265,8 +265,10 @@ def surface(
 ) -> go.Figure: # turns with the mouse
     "The surface of a mask as a figure to turn, axes in nm."
     verts, tri = mesh(msk, pixel, faces)
-    (x, y, z), (i, j, k), unit = verts.T, tri.T, 'nm' if pixel else 'voxels'
-    lighting = dict(ambient=.45, diffuse=.7, specular=.2, roughness=.6)
+    (x, y, z), (i, j, k), unit = verts.T, tri.T.astype(np.min_scalar_type(len(verts))), 'nm' if pixel else 'voxels'
+    lighting = dict(ambient=.5, diffuse=.8, specular=.1, roughness=.8)
     body = go.Mesh3d(x=x, y=y, z=z, i=i, j=j, k=k, color='rgb{}'.format(MEMBRANE), lighting=lighting, hoverinfo='skip')
     axes = {f'{a}axis': dict(title=f'{a}, {unit}') for a in 'xyz'}
-    return go.Figure(body, layout=dict(scene=dict(aspectmode='data', **axes), width=640, height=480, margin=dict(l=0, r=0, t=0, b=0)))
+    ratio = dict(zip('xyz', (np.ptp(verts, 0) / np.ptp(verts, 0).max()).tolist()))
+    scene = dict(aspectmode='manual', aspectratio=ratio, camera=dict(eye=dict(x=-.7, y=-1.1, z=1.1)), **axes)
+    return go.Figure(body, layout=dict(scene=scene, width=640, height=480, margin=dict(l=0, r=0, t=0, b=0)))
