@@ -7,8 +7,8 @@ __all__ = ['InputError', 'check_parameters', 'repo_root', 'check_output', 'watch
            'Scale', 'skewness', 'measure', 'remarks', 'read_mask', 'membrane_rows', 'split', 'Tomo', 'read_manifest',
            'read_parts', 'slabs']
 
-# %% ../nbs/00_data.ipynb #c83bbcad
-import bz2, csv, gzip, os, shutil, sys, tempfile, time, warnings, zlib
+# %% ../nbs/00_data.ipynb #083595ce
+import ast, bz2, csv, gzip, os, shutil, sys, tempfile, time, warnings, zlib
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,15 +25,16 @@ class InputError(ValueError):
     "Bad input, in one sentence that names the file, what was found and what was wanted."
     def _render_traceback_(self): return [f'InputError: {self}']
 
-# %% ../nbs/00_data.ipynb #f28ff9fb
+# %% ../nbs/00_data.ipynb #f5f04c5f
 def check_parameters(
-    given:dict,   # the notebook's `globals()` after papermill's values are in
-    before:set,   # names that existed before the parameters cell
+    given:dict, # the notebook's `globals()` after papermill's values are in
 )->dict: # the declared parameters with their values
     "The parameters a notebook declares, checked; an unknown name or a value of another type raises `InputError`."
     declared = given['__annotations__']
-    for name in given.keys() - before - declared.keys() - {'before', '__annotations__'}:
-        if not name.startswith('_'): raise InputError(f'parameter {name}: unknown; wanted one of {", ".join(declared)}')
+    injected = [cell for cell in given.get('In', []) if cell.startswith('# Parameters')][-1:]
+    for statement in ast.parse(''.join(injected)).body:
+        if (name := statement.targets[0].id) not in declared:
+            raise InputError(f'parameter {name}: unknown; wanted one of {", ".join(declared)}')
     for name, kind in declared.items():
         value = given[name]
         if kind is float and type(value) is int: value = given[name] = float(value)
@@ -106,12 +107,12 @@ class Volume:
         "Where the volume lies: x, y, z in Å."
         return tuple(float(self.header.origin[a]) for a in 'xyz')
 
-# %% ../nbs/00_data.ipynb #ec603e7e
+# %% ../nbs/00_data.ipynb #4802da77
 def _header(
     path:Path, # an MRC file, packed or not
 ): # the header, a record
     "The MRC header of `path`; whatever keeps it from being read is an `InputError`."
-    if not path.exists(): raise InputError(f'{path}: no such file; wanted an MRC file')
+    if not path.exists(): raise InputError(f'{path}: no such file, seen from {Path.cwd()}; wanted an MRC file')
     if path.is_dir(): raise InputError(f'{path}: is a folder; wanted an MRC file')
     if path.stat().st_size == 0: raise InputError(f'{path}: is empty; wanted an MRC file')
     try:
@@ -376,13 +377,13 @@ class Tomo:
         vol = read_mrc(tomo)
         return cls(vol, read_mask(mask, vol), vol.pixel, Path(tomo).name)
 
-# %% ../nbs/00_data.ipynb #4e1337ec
+# %% ../nbs/00_data.ipynb #bfe43668
 def read_manifest(
     path:str|Path, # CSV: tomogram, mask, split (train, val or test)
 )->dict: # train, val, test: lists of (Tomo, range of slices)
     "Open the tomograms of a manifest; a missing column, an unknown split or an empty part raises `InputError`."
     path = Path(path)
-    if not path.is_file(): raise InputError(f'{path}: no such file; wanted a manifest (CSV: tomogram, mask, split)')
+    if not path.is_file(): raise InputError(f'{path}: no such file, seen from {Path.cwd()}; wanted a manifest (CSV: tomogram, mask, split)')
     rows = list(csv.DictReader(path.read_text().splitlines()))
     if not rows or not {'tomogram', 'mask', 'split'} <= rows[0].keys():
         raise InputError(f'{path}: has columns {", ".join(rows[0]) if rows else "none"}; wanted tomogram, mask, split')

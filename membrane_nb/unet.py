@@ -149,13 +149,13 @@ def from_state(
         raise InputError(f'{path}: does not fit a U-Net of depth {depth} ({str(e).splitlines()[1].strip()})') from None
     return net.eval()
 
-# %% ../nbs/02_unet.ipynb #c31195e5
+# %% ../nbs/02_unet.ipynb #bc0f2b64
 def load_unet(
     path:str|Path, # .safetensors, or .pt with a plain state dict
 )->UNet: # float32, in eval mode, on the CPU
     "Read a network; a file that is missing, damaged or of another network raises `InputError`."
     path = Path(path)
-    if not path.is_file(): raise InputError(f'{path}: no such file; wanted weights (.safetensors or .pt)')
+    if not path.is_file(): raise InputError(f'{path}: no such file, seen from {Path.cwd()}; wanted weights (.safetensors or .pt)')
     try: state = load_file(path) if path.suffix == '.safetensors' else torch.load(path, 'cpu', weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError):
         raise InputError(f'{path}: cannot be read; wanted a whole weights file (.safetensors, or .pt with a plain state dict)') from None

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEMBRANE', 'IGNORE', 'window', 'grey', 'overlay', 'shade', 'same_shape', 'show_slices', 'jpeg', 'browse', 'scale_bar',
-           'show_ortho', 'coarsen', 'normals', 'decimate', 'mesh', 'show_surface', 'surface']
+           'show_ortho', 'coarsen', 'quadrics', 'decimate', 'mesh', 'normals', 'show_surface', 'surface']
 
 # %% ../nbs/11_view.ipynb #8b41a0ed
 import io
@@ -190,6 +190,71 @@ def coarsen(
         out[i] = np.add.reduceat(rows, range(0, w, step), 1) / step**3
     return out
 
+# %% ../nbs/11_view.ipynb #dd1d5ecd
+_I, _J = np.triu_indices(4)
+
+def quadrics(
+    verts:np.ndarray, # (n, 3)
+    tri:np.ndarray,   # (m, 3) int, rows of three vertices
+) -> np.ndarray: # (n, 10), upper triangles of 4 x 4 matrices
+    "The squared distance to the planes around each vertex, weighted by their area."
+    a, b, c = np.moveaxis(verts[tri], 1, 0)
+    n = np.cross(b - a, c - a)
+    area = np.linalg.norm(n, axis=1, keepdims=True) + 1e-12
+    plane = np.c_[n, -(n * a).sum(1)] / area
+    q = plane[:, _I] * plane[:, _J] * np.where(_I == _J, 1, 2) * area
+    return np.stack([np.bincount(tri.ravel(), np.repeat(col, 3), len(verts)) for col in q.T], 1)
+
+# %% ../nbs/11_view.ipynb #0708bab4
+def _cheapest(
+    v:np.ndarray, # (n, 3) vertices
+    t:np.ndarray, # (m, 3) triangles
+    q:np.ndarray, # (n, 10) quadrics
+)->tuple: # ends i and j of edges that share no vertex, cheapest first
+    "The edges that cost less than any neighbour of theirs."
+    i, j = np.concatenate([t[:, [0, 1]], t[:, [1, 2]], t[:, [2, 0]]]).T
+    if (i < j).any(): i, j = i[i < j], j[i < j]
+    h = np.c_[(v[i] + v[j]) / 2, np.ones(len(i))]
+    order = np.argsort((h[:, _I] * h[:, _J] * (q[i] + q[j])).sum(1) + 1e-3 * ((v[i] - v[j])**2).sum(1))
+    rank, best = np.argsort(order), np.full(len(v), len(order))
+    for end in (i, j): np.minimum.at(best, end, rank)
+    pick = order[(best[i[order]] == rank[order]) & (best[j[order]] == rank[order])]
+    return i[pick], j[pick]
+
+# %% ../nbs/11_view.ipynb #5a03de8a
+def decimate(
+    verts:np.ndarray, # (n, 3) float32
+    tri:np.ndarray,   # (m, 3) int, rows of three vertices
+    faces:int,        # triangles at most
+) -> tuple: # verts (n, 3) float32 and faces (m, 3) int32
+    "A mesh with fewer triangles, by rounds of edge collapses."
+    v, t = verts.astype(np.float64), tri.astype(np.int64)
+    q = quadrics(v, t)
+    while len(t) > faces:
+        i, j = (end[:max(1, (len(t) - faces + 1) // 2)] for end in _cheapest(v, t, q))
+        v[i], q[i], to = (v[i] + v[j]) / 2, q[i] + q[j], np.arange(len(v))
+        to[j] = i
+        t = to[t]
+        t = t[(t[:, 0] != t[:, 1]) & (t[:, 1] != t[:, 2]) & (t[:, 2] != t[:, 0])]
+        used, t = np.unique(t, return_inverse=True)
+        v, q, t = v[used], q[used], t.reshape(-1, 3)
+    return v.astype(np.float32), t.astype(np.int32)
+
+# %% ../nbs/11_view.ipynb #541ef7d6
+def mesh(
+    msk,              # (z, y, x), labels or probability, numpy slicing
+    pixel:float,      # Å; 0: not known, the mesh is then in voxels
+    faces:int=40_000, # triangles at most
+) -> tuple: # vertices (n, 3) float32, x y z in nm; triangles (m, 3) int32
+    "The surface of a mask (marching cubes, Lorensen and Cline 1987). Raises ValueError where there is no membrane."
+    step = int(np.ceil((np.prod(msk.shape, dtype=float) / 8e6) ** (1/3)))
+    part = np.pad(coarsen(msk, step), 1)
+    if not part.any(): raise ValueError('the mask has no membrane voxel: there is no surface')
+    soft = gaussian_filter(part, .8)
+    verts, tri = marching_cubes(soft, min(.4 if step == 1 else .15, .4 * soft.max()))[:2]
+    verts = (verts[:, ::-1] - .5) * (step * (pixel / 10 or 1))
+    return decimate(verts.astype(np.float32), tri[:, ::-1].astype(np.int32), faces)
+
 # %% ../nbs/11_view.ipynb #8f715ae9
 def normals(
     verts:np.ndarray, # (n, 3)
@@ -200,41 +265,6 @@ def normals(
     flat = np.cross(b - a, c - a)
     n = np.stack([np.bincount(tri.ravel(), np.repeat(flat[:, i], 3), len(verts)) for i in range(3)], 1)
     return n / np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-12)
-
-# %% ../nbs/11_view.ipynb #a1000f02
-def decimate(
-    verts:np.ndarray, # (n, 3) float32
-    tri:np.ndarray, # (m, 3) int, rows of three vertices
-    faces:int, # triangles at most
-) -> tuple: # verts (n, 3) float32 and faces (m, 3) int32
-    "A mesh with fewer triangles, by merging the vertices in cells that grow until it fits (Rossignac and Borrel 1993)."
-    normal, (a, b, c) = normals(verts, tri), np.moveaxis(verts[tri], 1, 0)
-    side = np.abs(normal).argmax(1) * 2 + (np.take_along_axis(normal, np.abs(normal).argmax(1)[:, None], 1)[:, 0] > 0)
-    cell, v, t = np.sqrt(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / (faces + 1)) / 2, verts, tri
-    while len(t) > faces:
-        key = np.floor((verts - verts.min(0)) / cell).astype(np.int64) @ (1 << 42, 1 << 21, 1) * 8 + side
-        _, inv, count = np.unique(key, return_inverse=True, return_counts=True)
-        v = np.stack([np.bincount(inv, verts[:, i]) / count for i in range(3)], 1)
-        t = inv[tri]
-        t = t[(t[:, 0] != t[:, 1]) & (t[:, 1] != t[:, 2]) & (t[:, 2] != t[:, 0])]
-        t = t[np.unique(np.sort(t, 1) @ (1 << 42, 1 << 21, 1), return_index=True)[1]]
-        cell *= 1.15
-    return v.astype(np.float32), t.astype(np.int32)
-
-# %% ../nbs/11_view.ipynb #e90f3eaa
-def mesh(
-    msk,              # (z, y, x), labels or probability, numpy slicing
-    pixel:float,      # Å; 0: not known, the mesh is then in voxels
-    faces:int=40_000, # triangles at most
-) -> tuple: # vertices (n, 3) float32, x y z in nm; triangles (m, 3) int32
-    "The surface of a mask (marching cubes, Lorensen and Cline 1987). Raises ValueError where there is no membrane."
-    step = int(np.ceil((np.prod(msk.shape, dtype=float) / 16e6) ** (1/3)))
-    part = np.pad(coarsen(msk, step), 1)
-    if not part.any(): raise ValueError('the mask has no membrane voxel: there is no surface')
-    soft = gaussian_filter(part, .8)
-    verts, tri = marching_cubes(soft, .4 * soft.max())[:2]
-    verts = (verts[:, ::-1] - .5) * (step * (pixel / 10 or 1))
-    return decimate(verts.astype(np.float32), tri[:, ::-1].astype(np.int32), faces)
 
 # %% ../nbs/11_view.ipynb #87036dfb
 def show_surface(
