@@ -19,8 +19,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .data import InputError
 
-# %% ../nbs/02_unet.ipynb #8b8e30db
+# %% ../nbs/02_unet.ipynb #6d30324e
 os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
+if 'IN_TEST' in os.environ: torch.set_num_threads(1)
 
 # %% ../nbs/02_unet.ipynb #e28a7778
 def _norm(
