@@ -187,13 +187,15 @@ def membranes(at:np.ndarray, # (3, z, y, x), nm, from `board`
         else: small, size = .8 * small, .8 * size
     return d
 
-# %% ../nbs/10_phantom.ipynb #6ba24d33
+# %% ../nbs/10_phantom.ipynb #fc181f2e
 def bilayer(d:np.ndarray, # nm to the middle of the membrane
-            pixel:float): # Å
-    "Density of a membrane at a distance from its middle: -1 in the head groups."
+            pixel:float, # Å
+            core:float=.7): # density between the head groups, 0: two lines, 1: one band
+    "Density of a membrane at a distance from its middle: about -1 in the head groups."
     wide = np.hypot(.75, pixel / 10 / 12**.5)
     heads = np.exp(-(np.abs(d) - 1.75)**2 / np.float32(2 * wide**2)) + np.exp(-(np.abs(d) + 1.75)**2 / np.float32(2 * wide**2))
-    return -heads * np.float32(.75 / wide)
+    band = 1 / (1 + np.exp(np.clip((np.abs(d) - 2) / np.float32(.45 * wide), -30, 30)))
+    return -np.float32((1 - core) * .75 / wide) * heads - np.float32(core) * band
 
 # %% ../nbs/10_phantom.ipynb #cb33ecde
 def blobs(shape:tuple, # (z, y, x)
@@ -312,20 +314,21 @@ def patchy(shape:tuple, # (z, y, x)
         coarse = (coarse.take(j, c) * (1 - f) + coarse.take(j + 1, c) * f).astype(np.float32)
     return coarse
 
-# %% ../nbs/10_phantom.ipynb #d9562ab1
+# %% ../nbs/10_phantom.ipynb #d789b836
 def scene(shape:tuple, # (z, y, x)
           pixel:float, # Å
           rng:np.random.Generator, # decides everything
           kinds:tuple|None=None, # keys of `organelles`, the main one first; None draws three
           fill:float=.06, # wanted fraction of membrane voxels
           dense:float=1., # crowding, 1 is an ordinary cytosol
-          odd:float=1.): # look-alikes, 0 for none
+          odd:float=1., # look-alikes, 0 for none
+          core:float=.7): # density between the head groups of a bilayer
     "A cell: distance to its membranes in nm, their density, the density of all else; each (z, y, x)."
     at = board(shape, pixel, rng, rng.uniform(4, 14))
     kinds = tuple(kinds or rng.choice(list(organelles), 3, replace=False))
     d = membranes(at, pixel, kinds, fill, rng)
     rest = crowd(d, pixel, rng, dense) + lookalikes(d, at, pixel, rng, odd)
-    return d, bilayer(d, pixel) * patchy(shape, rng), rest
+    return d, bilayer(d, pixel, core) * patchy(shape, rng), rest
 
 # %% ../nbs/10_phantom.ipynb #03b53b44
 def edge(shape:tuple, # (z, y, x)
@@ -338,10 +341,10 @@ def edge(shape:tuple, # (z, y, x)
     side = np.cos(a) * y + np.sin(a) * x + .01 * np.sin(rng.uniform(20, 60) * (x + y)) - .5 + border
     return (1 / (1 + np.exp(np.clip(side * 200, -30, 30))))[None].astype(np.float32)
 
-# %% ../nbs/10_phantom.ipynb #d4f4521d
+# %% ../nbs/10_phantom.ipynb #e539871c
 def expose(sheet:np.ndarray, # (z, y, x), density of the membranes
            rest:np.ndarray, # (z, y, x), density of all else
-           msk:np.ndarray, # (z, y, x), 1 = membrane
+           msk:np.ndarray, # (z, y, x), 1 = membrane, 2 = not judged
            pixel:float, # Å
            rng:np.random.Generator, # decides the noise
            cnr:float=1., # contrast-to-noise ratio of a voxel, see `contrast`
@@ -350,10 +353,11 @@ def expose(sheet:np.ndarray, # (z, y, x), density of the membranes
            tilt:float=60., # degrees, largest tilt
            axis:str='y', # tilt axis, 'y' or 'x'
            grainy:float=0., # 0..1, loss of the noise's finest detail
+           restore:float=0., # 0..1, how far the coarse contrast that the lens lost is given back
            denoised:bool=False): # noise nearly gone, as after cryoCARE or IsoNet
     "The tomogram of a density, float32, background near 0."
     k, seen = frequency(sheet.shape, pixel), wedge(sheet.shape, tilt, axis)
-    lens = ctf(k, defocus, flip).astype(np.float32) * seen
+    lens = ((1 - restore) * ctf(k, defocus, flip) + restore * np.exp(-75 * k**2)).astype(np.float32) * seen
     signal, rest = filtered(sheet, lens), filtered(rest, lens)
     noise = filtered(rng.standard_normal(sheet.shape, dtype=np.float32), seen * np.exp(-grainy * (2.5 * k * pixel)**2))
     gap = lambda v: abs(v[msk == 1].mean() - v[msk == 0].mean())
@@ -364,7 +368,7 @@ def expose(sheet:np.ndarray, # (z, y, x), density of the membranes
     if not denoised: return signal + noise
     return filtered(signal + np.float32(.3) * noise, np.exp(-(k * np.float32(max(30, 3 * pixel)))**6))
 
-# %% ../nbs/10_phantom.ipynb #5c7cb64e
+# %% ../nbs/10_phantom.ipynb #cf021037
 def phantom(shape:tuple=(64, 256, 256), # (z, y, x)
             seed:int=0, # the same seed, the same bits
             pixel:float=10., # Å
@@ -372,8 +376,8 @@ def phantom(shape:tuple=(64, 256, 256), # (z, y, x)
             denoised:bool=False, # noise nearly gone
             ramp:float=0., # grey ramp across the slice, in standard deviations
             border:float=0., # fraction of the width that is empty
-            cell:dict|None=None, # more for `scene`: kinds, fill, dense, odd
-            look:dict|None=None): # more for `expose`: defocus, flip, tilt, axis, grainy
+            cell:dict|None=None, # more for `scene`: kinds, fill, dense, odd, core
+            look:dict|None=None): # more for `expose`: defocus, flip, tilt, axis, grainy, restore
     "A tomogram with dark membranes, its mask (1 = membrane) and its voxel size: float32, uint8, Å."
     rng = np.random.default_rng(seed)
     wide = tuple(fft.next_fast_len(n + 16, real=True) for n in shape)
@@ -381,17 +385,21 @@ def phantom(shape:tuple=(64, 256, 256), # (z, y, x)
     d, sheet, rest = scene(wide, pixel, rng, **(cell or {}))
     there = edge(wide, border, rng)
     msk = ((d <= 2.2) & (there > .5)).astype(np.uint8)
-    vol = expose(sheet * there, rest * there, msk, pixel, rng, cnr, denoised=denoised, **(look or {}))
+    judged = np.full(wide, 2, np.uint8)
+    judged[crop] = np.where(there > .5, msk, np.uint8(2))[crop]
+    vol = expose(sheet * there, rest * there, judged, pixel, rng, cnr, denoised=denoised, **(look or {}))
     vol, msk = (vol * (.4 + .6 * there))[crop], msk[crop]
     slope = rng.normal(0, 1, 3) @ [np.broadcast_to(np.linspace(-.5, .5, n).reshape([-1 if a == c else 1 for a in range(3)]), shape).ravel() for c, n in enumerate(shape)]
     return np.ascontiguousarray(vol + np.float32(ramp * vol.std()) * slope.reshape(shape).astype(np.float32)), np.ascontiguousarray(msk), float(pixel)
 
-# %% ../nbs/10_phantom.ipynb #b6fc97e7
+# %% ../nbs/10_phantom.ipynb #8d149d8c
 def various(seed:int, # the same seed, the same bits
             shape:tuple=(64, 256, 256)): # (z, y, x)
     "A phantom of random voxel size, contents and look, for training: volume, mask, voxel size."
     rng = np.random.default_rng([seed, 1])
-    cell = dict(fill=rng.uniform(.04, .09), dense=rng.choice([0, rng.uniform(0, .5), rng.uniform(.5, 2)]), odd=rng.choice([0., 1., 2.]))
-    look = dict(defocus=rng.uniform(2, 8), flip=bool(rng.random() < .5), tilt=rng.uniform(50, 70), axis=str(rng.choice(['y', 'x'])), grainy=rng.choice([0., rng.uniform(0, 1)]))
+    cell = dict(fill=rng.uniform(.04, .09), dense=rng.choice([0, rng.uniform(0, .5), rng.uniform(.5, 2)]),
+                odd=rng.choice([0., 1., 2.]), core=rng.uniform(0, 1))
+    look = dict(defocus=rng.uniform(2, 8), flip=bool(rng.random() < .5), tilt=rng.uniform(50, 70), axis=str(rng.choice(['y', 'x'])),
+                grainy=rng.choice([0., rng.uniform(0, 1.5)]), restore=rng.choice([0., rng.uniform(0, .4)]))
     return phantom(shape, seed, float(np.exp(rng.uniform(*np.log([6, 20])))), float(np.exp(rng.uniform(*np.log([.3, 4])))),
                    bool(rng.random() < .4), rng.choice([0, rng.uniform(0, 1)]), rng.choice([0, 0, rng.uniform(.05, .3)]), cell, look)

@@ -79,7 +79,7 @@ def same_shape(
     "Refuse a mask of another shape with a ValueError."
     if msk is not None and tuple(msk.shape) != tuple(vol.shape): raise ValueError(f'the mask is {msk.shape}, the volume {vol.shape}')
 
-# %% ../nbs/11_view.ipynb #c5afad6e
+# %% ../nbs/11_view.ipynb #db364ac3
 def show_slices(
     vol, # (z, y, x), anything that yields a (y, x) slice for vol[z]
     msk=None, # (z, y, x), labels or probability
@@ -93,7 +93,7 @@ def show_slices(
     zs = list(dict.fromkeys(((np.arange(n) + .5) * d / n).astype(int).tolist())) if zs is None else list(zs)
     cols, (lo, hi) = min(len(zs), 5), window(vol)
     rows = -(-len(zs) // cols)
-    fig, axes = plt.subplots(rows, cols, figsize=(1.6 * cols, rows * (1.6 * h / w + .25)), squeeze=False, layout='constrained')
+    fig, axes = plt.subplots(rows, cols, figsize=(1.6 * cols, rows * (1.6 * h / w + .25)), squeeze=False, dpi=88, layout='constrained')
     for ax in axes.flat: ax.axis('off')
     for ax, z in zip(axes.flat, zs):
         img = shade(vol[z], lo, hi, None if msk is None else msk[z], opacity, longest=512)
@@ -148,7 +148,7 @@ def scale_bar(
     ax.add_artist(bar)
     return length
 
-# %% ../nbs/11_view.ipynb #101b0a97
+# %% ../nbs/11_view.ipynb #dcb9c4e0
 def show_ortho(
     vol, # (z, y, x), numpy slicing
     msk=None, # (z, y, x), labels or probability
@@ -160,7 +160,7 @@ def show_ortho(
     same_shape(vol, msk)
     (d, h, w), (z, y, x) = vol.shape, at or [s // 2 for s in vol.shape]
     thick, (lo, hi) = max(d, w // 10), window(vol)
-    fig, axes = plt.subplots(2, 2, figsize=(4.4, 4.4 * (h + thick) / (w + thick)), layout='constrained',
+    fig, axes = plt.subplots(2, 2, figsize=(4.4, 4.4 * (h + thick) / (w + thick)), dpi=80, layout='constrained',
                              width_ratios=(w, thick), height_ratios=(h, thick))
     planes = [(lambda v: v[z], (x, y)), (lambda v: np.stack([v[i][:, x] for i in range(d)], 1), (z, y)),
               (lambda v: np.stack([v[i, y] for i in range(d)]), (x, z))]
