@@ -143,22 +143,24 @@ def _layout(
     if mode == 0 and stamp == 1146047817 and not flags & 1: dtype = np.dtype(np.uint8)
     return shape, dtype, 1024 + int(header.nsymbt)
 
-# %% ../nbs/00_data.ipynb #c94087fe
+# %% ../nbs/00_data.ipynb #022ace20
 def _unpack(
-    path:Path,  # a `.gz` or `.bz2`
+    path:Path,  # an MRC file, packed or not
     nbytes:int, # size when unpacked
-): # a temporary file, deleted when forgotten
+): # a temporary file, deleted when forgotten; None for a file that is not packed
     "The content of a packed file in a temporary one that can be mapped; a damaged archive raises `InputError`."
+    with path.open('rb') as f: opener = {b'\x1f\x8b': gzip.open, b'BZ': bz2.open}.get(f.read(2))
+    if opener is None: return None
     check_output(tempfile.gettempdir(), nbytes)
     out = tempfile.NamedTemporaryFile(suffix='.mrc')
     try:
-        with {b'\x1f\x8b': gzip.open, b'BZ': bz2.open}[path.open('rb').read(2)](path) as f: shutil.copyfileobj(f, out)
+        with opener(path) as f: shutil.copyfileobj(f, out)
     except (OSError, EOFError, zlib.error) as e:
         raise InputError(f'{path}: cannot be unpacked ({e}); wanted a whole archive') from None
     out.flush()
     return out
 
-# %% ../nbs/00_data.ipynb #14da2f4c
+# %% ../nbs/00_data.ipynb #8dd19275
 def read_mrc(
     path:str|Path, # .mrc .rec .map .mrcs .st, or one of these as .gz or .bz2
 )->Volume: # lazy, (z, y, x)
@@ -167,9 +169,8 @@ def read_mrc(
     header = _header(path)
     shape, dtype, offset = _layout(path, header)
     want = offset + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-    packed = path.open('rb').read(2) in (b'\x1f\x8b', b'BZ')
-    unpacked = _unpack(path, want) if packed else None
-    file = unpacked.name if packed else str(path)
+    unpacked = _unpack(path, want)
+    file = unpacked.name if unpacked else str(path)
     if (size := os.path.getsize(file)) < want:
         raise InputError(f'{path}: is truncated, {size} bytes for {shape} {dtype}; wanted {want}')
     return Volume(path, file, header, shape, dtype, offset, unpacked)

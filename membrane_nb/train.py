@@ -131,17 +131,18 @@ def load(self,
     self.best, self.history = state['best'], state['history']
     torch.set_rng_state(state['rng'])
 
-# %% ../nbs/03_train.ipynb #187a0f9c
+# %% ../nbs/03_train.ipynb #642ddda1
 @patch_to(Fit)
 def run(self,
     epochs:int, # to have in the end
     path:Path,  # last.ckpt, written after every epoch
     about:dict, # plain values to keep with it
 ):
-    "Train up to `epochs` epochs, validate after each, keep the best; yields the row of each epoch."
+    "Train up to `epochs` epochs, validate after each, keep the best; yields each row. A loss that is no number raises `InputError`."
     for epoch in range(len(self.history), epochs):
         start = time.monotonic()
         train_loss = self.train_epoch(epoch)
+        if not np.isfinite(train_loss): raise InputError(f'epoch {epoch + 1}: the loss is {train_loss}; wanted a number: lower lr, or use fp32')
         sums, counts = evaluate(self.net, self.val, self.precision)
         row = dict(epoch=epoch + 1, train_loss=train_loss, val_loss=bce_dice(sums, self.bce_weight).item(),
                    val_dice=scores(counts)['dice'], seconds=round(time.monotonic() - start, 2))
@@ -171,13 +172,15 @@ def open_run(
     part.mkdir(exist_ok=True)
     return part
 
-# %% ../nbs/03_train.ipynb #9c11679c
+# %% ../nbs/03_train.ipynb #7d2ddcbc
 def close_run(
     part:Path, # name.part
 )->Path: # the folder name
     "Give a finished run its name; the one that had it goes only now."
     done, old = part.with_suffix(''), part.with_suffix('.old')
-    if done.exists(): done.rename(old)
+    if done.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        done.rename(old)
     part.rename(done)
     shutil.rmtree(old, ignore_errors=True)
     return done
@@ -191,7 +194,7 @@ def fingerprint(
     for z in range(vol.shape[0]): h.update(np.ascontiguousarray(vol[z]).data)
     return h.hexdigest()
 
-# %% ../nbs/03_train.ipynb #a852585d
+# %% ../nbs/03_train.ipynb #36332878
 def run_card(
     parameters:dict, # of the run
     parts:dict,      # train, val, test: lists of (Tomo, range of slices)
@@ -200,7 +203,8 @@ def run_card(
     "Choose the threshold on validation, score test with it, once, and say where everything comes from."
     counts = {p: evaluate(fit.net, parts[p], fit.precision)[1] for p in ('val', 'test')}
     threshold = best_threshold(counts['val'])
-    commit = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=repo_root(), capture_output=True, text=True).stdout.strip()
+    git = shutil.which('git')
+    commit = subprocess.run([git, 'rev-parse', 'HEAD'], cwd=repo_root(), capture_output=True, text=True).stdout.strip() if git else ''
     data = [dict(name=t.name, part=p, slices=[zs.start, zs.stop], shape=list(t.vol.shape), pixel=t.pixel, scale=asdict(t.scale),
                  tomogram=fingerprint(t.vol), mask=fingerprint(t.msk)) for p in parts for t, zs in parts[p]]
     return dict(parameters=parameters, seed=parameters['seed'], threshold=threshold, pixel=data[0]['pixel'],
