@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['InputError', 'check_parameters', 'repo_root', 'check_output', 'watch', 'Volume', 'read_mrc', 'create', 'write_mrc',
-           'Scale', 'skewness', 'measure', 'remarks', 'read_mask', 'membrane_rows', 'split', 'Tomo', 'read_manifest',
-           'read_parts', 'slabs']
+           'Scale', 'skewness', 'measure', 'remarks', 'read_mask', 'membrane_rows', 'only_near', 'split', 'Tomo',
+           'read_manifest', 'read_parts', 'slabs']
 
-# %% ../nbs/00_data.ipynb #083595ce
+# %% ../nbs/00_data.ipynb #8a589c06
 import ast, bz2, csv, gzip, os, shutil, sys, tempfile, time, warnings, zlib
 from collections import deque
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 from mrcfile.utils import data_dtype_from_header, data_shape_from_header, dtype_from_mode, mode_from_dtype
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from tqdm.auto import tqdm
 
 # %% ../nbs/00_data.ipynb #f4240009
@@ -343,6 +343,24 @@ def membrane_rows(
     if not rows.any(): raise InputError(f'{name}: has no membrane voxel (value 1)')
     return rows
 
+# %% ../nbs/00_data.ipynb #337fc000
+def only_near(
+    msk:Volume,  # (z, y, x), 0 background, 1 membrane, 2 ignore
+    pixel:float, # Å
+    near:float,  # nm
+)->Volume: # int8, a temporary file that lives as long as this object
+    "A mask that judges nothing farther than `near` from an annotated membrane; without a voxel size it raises `InputError`."
+    if not pixel: raise InputError(f'{msk.path}: its tomogram has no voxel size; wanted one, to measure {near} nm')
+    folder = tempfile.TemporaryDirectory()
+    with create(Path(folder.name)/msk.path.name.split('.')[0], msk.shape, np.int8, pixel) as out:
+        for z in range(len(msk)):
+            m = msk[z]
+            far = distance_transform_edt(m != 1) * pixel / 10 > near if (m == 1).any() else np.ones(m.shape, bool)
+            out[z] = np.where((m == 0) & far, 2, m)
+    out = read_mrc(Path(folder.name)/msk.path.name.split('.')[0])
+    out.unpacked = folder
+    return out
+
 # %% ../nbs/00_data.ipynb #215db3cf
 def split(
     zs:range, # annotated slices
@@ -356,7 +374,7 @@ def split(
     val, test = zs.stop - 2*part - (k - 1), zs.stop - part
     return dict(train=range(zs.start, val - (k - 1)), val=range(val, val + part), test=range(test, zs.stop))
 
-# %% ../nbs/00_data.ipynb #d12ed5bc
+# %% ../nbs/00_data.ipynb #7c561dc0
 @dataclass
 class Tomo:
     "A tomogram and its mask, ready for the sampler."
@@ -373,14 +391,17 @@ class Tomo:
     def read(cls,
         tomo:str|Path, # MRC file
         mask:str|Path, # MRC file of the same shape
+        near:float=0., # nm, see `only_near`; 0: the mask as it is
     ):
         "Open a tomogram and its mask; whatever is wrong with them raises `InputError`."
         vol = read_mrc(tomo)
-        return cls(vol, read_mask(mask, vol), vol.pixel, Path(tomo).name)
+        msk = read_mask(mask, vol)
+        return cls(vol, only_near(msk, vol.pixel, near) if near else msk, vol.pixel, Path(tomo).name)
 
-# %% ../nbs/00_data.ipynb #bfe43668
+# %% ../nbs/00_data.ipynb #4dc0c08b
 def read_manifest(
     path:str|Path, # CSV: tomogram, mask, split (train, val or test)
+    near:float=0., # nm, see `only_near`
 )->dict: # train, val, test: lists of (Tomo, range of slices)
     "Open the tomograms of a manifest; a missing column, an unknown split or an empty part raises `InputError`."
     path = Path(path)
@@ -394,23 +415,24 @@ def read_manifest(
     if missing := parts.keys() - {r['split'] for r in rows}:
         raise InputError(f'{path}: has no {missing.pop()} tomogram; wanted one of train, val and test at least')
     for r in rows:
-        tomo = Tomo.read(path.parent/r['tomogram'], path.parent/r['mask'])
+        tomo = Tomo.read(path.parent/r['tomogram'], path.parent/r['mask'], near)
         parts[r['split']].append((tomo, tomo.annotated))
     return parts
 
-# %% ../nbs/00_data.ipynb #0439f5ce
+# %% ../nbs/00_data.ipynb #752a2c13
 def read_parts(
     tomo:str,     # MRC file, or empty
     mask:str,     # MRC file of its shape, or empty
     manifest:str, # CSV instead of the two, or empty
     k:int,        # slices a patch reads, odd
+    near:float=0., # nm, see `only_near`
 )->dict: # train, val, test: lists of (Tomo, range of slices); empty where nothing was named
     "The parts of a run: whole tomograms of a manifest, or the slabs of one; what cannot be learnt from raises `InputError`."
     if manifest and (tomo or mask): raise InputError(f'{manifest}: is named together with {tomo or mask}; wanted one of the two')
     if bool(tomo) != bool(mask): raise InputError(f'{tomo or mask}: stands alone; wanted a tomogram and its mask')
-    if manifest: return read_manifest(manifest)
+    if manifest: return read_manifest(manifest, near)
     if not tomo: return {}
-    t = Tomo.read(tomo, mask)
+    t = Tomo.read(tomo, mask, near)
     parts = {part: [(t, zs)] for part, zs in split(t.annotated, k, tomo).items()}
     for part, [(_, zs)] in parts.items():
         if not t.rows[zs.start:zs.stop].any():

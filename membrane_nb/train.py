@@ -6,11 +6,14 @@
 __all__ = ['check_choices', 'phantom_parts', 'evaluate', 'Fit', 'open_run', 'close_run', 'fingerprint', 'run_card', 'write_run',
            'show_history']
 
-# %% ../nbs/03_train.ipynb #49a0d144
-import csv, hashlib, json, os, platform, shutil, subprocess, time
+# %% ../nbs/03_train.ipynb #4feb28b5
+import copy, csv, hashlib, json, math, os, platform, shutil, subprocess, time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +24,11 @@ from safetensors.torch import save_file
 
 from .data import InputError, Tomo, check_output, check_parameters, read_parts, remarks, repo_root, slabs
 from .metrics import best_threshold, scores, tally
-from .phantom import phantom
+from .phantom import phantom, various
 from .sampler import Patches, batches
-from .unet import UNet, bce_dice, label, load_unet, loss_sums, pick_device
+from .unet import UNet, bce_dice, label, load_unet, loss_sums, pick_device, pretrained
 
-# %% ../nbs/03_train.ipynb #de96b9a2
+# %% ../nbs/03_train.ipynb #756b8286
 def check_choices(
     p:dict, # the parameters of a run
 ):
@@ -33,25 +36,34 @@ def check_choices(
     rules = dict(patch=('a multiple of 16, for four halvings', lambda v: v > 0 and v % 16 == 0),
                  k=('an odd number of slices', lambda v: v > 0 and v % 2 == 1),
                  norm=('none, batch or group', lambda v: v in ('none', 'batch', 'group')),
-                 precision=('fp32 or bf16', lambda v: v in ('fp32', 'bf16')),
+                 precision=('fp32 or bf16', lambda v: v in ('fp32', 'bf16')), schedule=('cosine or constant', lambda v: v in ('cosine', 'constant')),
+                 augment=('none, flips or full', lambda v: v in ('none', 'flips', 'full')),
                  name=('a plain name of a folder', lambda v: v and v == Path(v).name),
-                 seed=('0 or more', lambda v: v >= 0), workers=('0 or more', lambda v: v >= 0))
+                 dims=('2 or 3', lambda v: v in (2, 3)))
     rules |= {n: ('a share, 0 to 1', lambda v: 0 <= v <= 1) for n in ('p_membrane', 'bce_weight')}
-    rules |= {n: ('above 0', lambda v: v > 0) for n in ('epochs', 'patches_per_epoch', 'base', 'batch_size', 'lr')}
-    rules |= {'dropout': ('a share below 1', lambda v: 0 <= v < 1), 'weight_decay': ('0 or more', lambda v: v >= 0)}
+    rules |= {n: ('above 0', lambda v: v > 0) for n in ('epochs', 'patches_per_epoch', 'base', 'batch_size', 'lr', 'phantoms')}
+    rules |= {n: ('a share below 1', lambda v: 0 <= v < 1) for n in ('dropout', 'ema')}
+    rules |= {n: ('0 or more', lambda v: v >= 0) for n in ('seed', 'workers', 'weight_decay', 'near', 'patience', 'pixel')}
     for n, (wanted, fits) in rules.items():
         if not fits(p[n]): raise InputError(f'parameter {n}: found {p[n]!r}; wanted {wanted}')
 
-# %% ../nbs/03_train.ipynb #05ff7569
+# %% ../nbs/03_train.ipynb #aeadc52b
 def phantom_parts(
     seed:int=0,                # first seed
-    n:int=3,                   # phantoms to train on
+    n:int=3,                   # phantoms to train on; to validate and to test one for each sixteen of them
     shape:tuple=(32, 256, 256), # (z, y, x) of each
+    pixel:float=0.,            # Å, of various phantoms; 0: plain ones
+    workers:int=0,             # processes that make them; 0: this one
 )->dict: # train, val, test: lists of (Tomo, range of slices)
     "Phantoms to train, validate and test on; validation and test are half as thick."
-    half = (max(1, shape[0] // 2), *shape[1:])
-    make = lambda i, s: (Tomo(*phantom(s, seed=1000 * seed + i), name=f'phantom {1000 * seed + i}'), range(s[0]))
-    return dict(train=[make(i, shape) for i in range(n)], val=[make(n, half)], test=[make(n + 1, half)])
+    few, half = max(1, n // 16), (max(1, shape[0] // 2), *shape[1:])
+    shapes, seeds = [shape] * n + [half] * 2 * few, range(1000 * seed, 1000 * seed + n + 2 * few)
+    make = partial(various, pixels=(pixel / 1.3, 1.3 * pixel)) if pixel else lambda s, shape: phantom(shape, s)
+    if pixel and workers:
+        with ProcessPoolExecutor(workers, get_context('spawn')) as pool: made = list(pool.map(make, seeds, shapes))
+    else: made = map(make, seeds, shapes)
+    tomos = [(Tomo(*m, name=f'{"various " * bool(pixel)}phantom {s}'), range(len(m[0]))) for m, s in zip(made, seeds)]
+    return dict(train=tomos[:n], val=tomos[n:n + few], test=tomos[n + few:])
 
 # %% ../nbs/03_train.ipynb #cee5fd56
 def evaluate(
@@ -70,26 +82,53 @@ def evaluate(
             counts = counts + tally(logits.sigmoid().cpu().numpy(), y)
     return sums, counts
 
-# %% ../nbs/03_train.ipynb #6f231e54
+# %% ../nbs/03_train.ipynb #8bb5c2b3
 @dataclass
 class Fit:
     "A network in training: what it learns from, how, and how far it is."
     net:UNet
     patches:Patches           # what it is trained on
     val:list                  # of (Tomo, range of slices)
-    lr:float = 1e-3           # learning rate
+    epochs:int = 5            # to have in the end
+    lr:float = 1e-3           # highest learning rate
     weight_decay:float = .01  # of AdamW
     bce_weight:float = .5     # w in w * BCE + (1 - w) * (1 - Dice)
     batch_size:int = 4        # patches in a step
+    schedule:str = 'cosine'   # cosine or constant
+    ema:float = .99           # share of the old in the mean of the weights; 0: no mean
+    patience:int = 0          # epochs without a better validation loss before it stops; 0: never
     precision:str = 'fp32'    # fp32 or bf16
     workers:int = 0           # processes that cut patches
     history:list = field(default_factory=list) # a dict an epoch
     best:dict = None          # the state of the best epoch, a copy
     def __post_init__(self):
         self.net.to(memory_format=torch.channels_last)
+        self.smooth = copy.deepcopy(self.net).requires_grad_(False)
         self.opt = torch.optim.AdamW(self.net.parameters(), self.lr, weight_decay=self.weight_decay)
+        self.steps = -(-len(self.patches) // self.batch_size)
 
-# %% ../nbs/03_train.ipynb #69aa9198
+# %% ../nbs/03_train.ipynb #c99e8896
+@patch_to(Fit)
+def rate(self,
+    step:int, # 0, 1, 2 ... over all epochs
+)->float: # learning rate
+    "The learning rate of a step."
+    total = self.steps * self.epochs
+    warm = min(1, (step + 1) / max(1, total // 20))
+    return self.lr * (warm * (1 + math.cos(math.pi * step / total)) / 2 if self.schedule == 'cosine' else 1)
+
+# %% ../nbs/03_train.ipynb #b34d8bd8
+@patch_to(Fit)
+def average(self,
+    step:int, # 0, 1, 2 ... over all epochs
+):
+    "Bring the mean of the weights up to date; in the first steps it forgets faster."
+    new = self.net.state_dict()
+    for n, v in self.smooth.state_dict().items():
+        if v.is_floating_point(): v.lerp_(new[n], 1 - min(self.ema, (step + 1) / (step + 10)))
+        else: v.copy_(new[n])
+
+# %% ../nbs/03_train.ipynb #da3de94b
 @patch_to(Fit)
 def train_epoch(self,
     epoch:int, # 0, 1, 2 ...
@@ -97,29 +136,31 @@ def train_epoch(self,
     "One pass over the patches of an epoch."
     self.net.train()
     device, total = next(self.net.parameters()).device, []
-    for x, y in batches(self.patches, epoch, self.batch_size, self.workers):
+    for step, (x, y) in enumerate(batches(self.patches, epoch, self.batch_size, self.workers), epoch * self.steps):
         x = x.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == 'bf16'): logits = self.net(x)
         loss = bce_dice(loss_sums(logits, y.to(device, non_blocking=True)), self.bce_weight)
+        for group in self.opt.param_groups: group['lr'] = self.rate(step)
         self.opt.zero_grad()
         loss.backward()
         self.opt.step()
+        self.average(step)
         total.append(loss.detach())
     return torch.stack(total).mean().item()
 
-# %% ../nbs/03_train.ipynb #982d74e4
+# %% ../nbs/03_train.ipynb #0e76d7ab
 @patch_to(Fit)
 def save(self,
     path:Path, # last.ckpt
     about:dict, # plain values to keep with it
 ):
     "Write the checkpoint in one step: a killed process leaves the one before."
-    state = dict(net=self.net.state_dict(), opt=self.opt.state_dict(), best=self.best, history=self.history,
+    state = dict(net=self.net.state_dict(), smooth=self.smooth.state_dict(), opt=self.opt.state_dict(), best=self.best, history=self.history,
                  rng=torch.get_rng_state(), about=about)
     torch.save(state, part := path.with_name(f'.{path.name}.part'))
     os.replace(part, path)
 
-# %% ../nbs/03_train.ipynb #5205ae2f
+# %% ../nbs/03_train.ipynb #a05afa7c
 @patch_to(Fit)
 def load(self,
     path:Path, # last.ckpt
@@ -127,27 +168,28 @@ def load(self,
     "Go back to a checkpoint."
     state = torch.load(path, 'cpu', weights_only=True)
     self.net.load_state_dict(state['net'])
+    self.smooth.load_state_dict(state['smooth'])
     self.opt.load_state_dict(state['opt'])
     self.best, self.history = state['best'], state['history']
     torch.set_rng_state(state['rng'])
 
-# %% ../nbs/03_train.ipynb #642ddda1
+# %% ../nbs/03_train.ipynb #f7c35dbd
 @patch_to(Fit)
 def run(self,
-    epochs:int, # to have in the end
     path:Path,  # last.ckpt, written after every epoch
     about:dict, # plain values to keep with it
 ):
-    "Train up to `epochs` epochs, validate after each, keep the best; yields each row. A loss that is no number raises `InputError`."
-    for epoch in range(len(self.history), epochs):
-        start = time.monotonic()
+    "Train, validate after each epoch, keep the best; yields each row. A loss that is no number raises `InputError`."
+    losses = lambda: [r['val_loss'] for r in self.history]
+    while len(self.history) < self.epochs and not (self.patience and len(self.history) > np.argmin(losses() + [9]) + self.patience):
+        epoch, start = len(self.history), time.monotonic()
         train_loss = self.train_epoch(epoch)
         if not np.isfinite(train_loss): raise InputError(f'epoch {epoch + 1}: the loss is {train_loss}; wanted a number: lower lr, or use fp32')
-        sums, counts = evaluate(self.net, self.val, self.precision)
+        sums, counts = evaluate(self.smooth, self.val, self.precision)
         row = dict(epoch=epoch + 1, train_loss=train_loss, val_loss=bce_dice(sums, self.bce_weight).item(),
                    val_dice=scores(counts)['dice'], seconds=round(time.monotonic() - start, 2))
-        if row['val_loss'] < min((r['val_loss'] for r in self.history), default=np.inf):
-            self.best = {n: v.detach().cpu().clone(memory_format=torch.contiguous_format) for n, v in self.net.state_dict().items()}
+        if row['val_loss'] < min(losses(), default=np.inf):
+            self.best = {n: v.detach().cpu().clone(memory_format=torch.contiguous_format) for n, v in self.smooth.state_dict().items()}
         self.history.append(row)
         self.save(path, about)
         yield row
@@ -194,7 +236,7 @@ def fingerprint(
     for z in range(vol.shape[0]): h.update(np.ascontiguousarray(vol[z]).data)
     return h.hexdigest()
 
-# %% ../nbs/03_train.ipynb #36332878
+# %% ../nbs/03_train.ipynb #dc534418
 def run_card(
     parameters:dict, # of the run
     parts:dict,      # train, val, test: lists of (Tomo, range of slices)
@@ -207,7 +249,9 @@ def run_card(
     commit = subprocess.run([git, 'rev-parse', 'HEAD'], cwd=repo_root(), capture_output=True, text=True).stdout.strip() if git else ''
     data = [dict(name=t.name, part=p, slices=[zs.start, zs.stop], shape=list(t.vol.shape), pixel=t.pixel, scale=asdict(t.scale),
                  tomogram=fingerprint(t.vol), mask=fingerprint(t.msk)) for p in parts for t, zs in parts[p]]
-    return dict(parameters=parameters, seed=parameters['seed'], threshold=threshold, pixel=data[0]['pixel'],
+    sizes = [d['pixel'] for d in data if d['part'] == 'train']
+    middle = round(float(np.exp(np.mean(np.log(sizes)))), 2) if all(sizes) else 0.
+    return dict(parameters=parameters, seed=parameters['seed'], threshold=threshold, pixel=middle,
                 best_epoch=1 + int(np.argmin([r['val_loss'] for r in fit.history])),
                 scores={p: scores(c, threshold) for p, c in counts.items()}, data=data, commit=commit,
                 versions={m: version(m) for m in ('membrane_nb', 'torch', 'numpy')} | dict(python=platform.python_version()),

@@ -16,9 +16,9 @@ runs, epochs, resume = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == 'resu
 parts = phantom_parts(0, n=1, shape=(8, 64, 64))
 part = open_run(runs, 'run', resume, dict(base=8))
 torch.manual_seed(1)
-fit = Fit(UNet(3, 8, dropout=.1), Patches(parts['train'], 8, 3, 32), parts['val'])
+fit = Fit(UNet(3, 8, dropout=.1), Patches(parts['train'], 8, 3, 32), parts['val'], epochs, schedule='constant')
 if resume: fit.load(part/'last.ckpt')
-for row in fit.run(epochs, part/'last.ckpt', dict(base=8)): print(row['epoch'], flush=True)
+for row in fit.run(part/'last.ckpt', dict(base=8)): print(row['epoch'], flush=True)
 write_run(part, fit, dict(epochs=epochs))
 close_run(part)
 """
