@@ -240,7 +240,7 @@ def thread(rng:np.random.Generator, # decides start, direction and bend
     ring = hollow * np.stack([0 * around + around * 12 / (2 * np.pi) / 11.2 * bool(hollow), np.cos(around), np.sin(around)], 1)
     return ((line[:, None] + ring[None]).reshape(-1, 3) @ frame) / nm + rng.uniform(0, shape)
 
-# %% ../nbs/10_phantom.ipynb #9cafe434
+# %% ../nbs/10_phantom.ipynb #7cfd5b36
 def lookalikes(d:np.ndarray, # (z, y, x), nm to the nearest membrane
                at:np.ndarray, # (3, z, y, x), nm, from `board`
                pixel:float, # Å
@@ -250,11 +250,11 @@ def lookalikes(d:np.ndarray, # (z, y, x), nm to the nearest membrane
     nm, count = pixel / 10, lambda mean: rng.poisson(many * mean * rng.gamma(.5, 2) * d.size * nm / 4.2e6)
     far = lambda w: w[(d[tuple(np.clip(np.round(w).astype(int), 0, np.array(d.shape) - 1).T)] > 5)]
     none = np.zeros((0, 3))
-    walls = np.concatenate([none] + [far(thread(rng, d.shape, pixel, 11.2)) for _ in range(count(.7))])
+    walls = np.concatenate([none] + [far(thread(rng, d.shape, pixel, 11.2)) for _ in range(count(1.))])
     lines = np.concatenate([none] + [far(thread(rng, d.shape, pixel)) for _ in range(count(3))])
     gold = far(rng.uniform(0, d.shape, (count(1.5), 3)))
-    out = blobs(d.shape, walls, 1.4 / nm, rng.uniform(.8, 1.8)) + blobs(d.shape, lines, max(2. / nm, .5), .5) + blobs(d.shape, gold, rng.uniform(1.8, 3.) / nm, 12.)
-    for _ in range(count(1.)):
+    out = blobs(d.shape, walls, rng.uniform(1.2, 2.2) / nm, rng.uniform(.8, 3.)) + blobs(d.shape, lines, max(2. / nm, .5), .5) + blobs(d.shape, gold, rng.uniform(1.8, 3.) / nm, 12.)
+    for _ in range(count(.3)):
         c = rng.integers(0, d.shape)
         s = meet(ball(at - at[:, c[0], c[1], c[2]][:, None, None, None], rng.uniform(10, 40) * rng.uniform(.7, 1.3, 3)), 8 - d)
         out -= np.float32(rng.uniform(.4, 1.5)) * (1 / (1 + np.exp(np.clip(s, -20, 20) / np.float32(nm / 2))))
