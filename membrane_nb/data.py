@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['InputError', 'check_parameters', 'repo_root', 'check_output', 'watch', 'Volume', 'read_mrc', 'create', 'write_mrc',
            'Scale', 'skewness', 'measure', 'remarks', 'read_mask', 'membrane_rows', 'only_near', 'split', 'Tomo',
-           'read_manifest', 'read_parts', 'slabs']
+           'read_manifest', 'read_parts', 'slabs', 'Resampled', 'at_pixel']
 
-# %% ../nbs/00_data.ipynb #8a589c06
+# %% ../nbs/00_data.ipynb #637ff55a
 import ast, bz2, csv, gzip, os, shutil, sys, tempfile, time, warnings, zlib
 from collections import deque
 from contextlib import contextmanager
@@ -17,6 +17,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 from mrcfile.utils import data_dtype_from_header, data_shape_from_header, dtype_from_mode, mode_from_dtype
+from PIL import Image
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from tqdm.auto import tqdm
 
@@ -452,3 +453,39 @@ def slabs(
         repeated = ring and not 0 < z <= last
         ring.append(ring[-1] if repeated else scale(vol[min(max(z, 0), last)]))
         if len(ring) == k: yield z - half, np.stack(ring)
+
+# %% ../nbs/00_data.ipynb #4c3877de
+class Resampled:
+    "A volume that shows another with more or fewer voxels, each slice made when it is asked for; float32."
+    ndim, dtype = 3, np.dtype(np.float32)
+    def __init__(self,
+        vol,         # (z, y, x), an array or a `Volume`
+        shape:tuple, # (z, y, x) to be shown in
+    ): self.vol, self.shape = vol, tuple(shape)
+    def __len__(self): return self.shape[0]
+    def __getitem__(self, key):
+        z, *plane = key if isinstance(key, tuple) else (key,)
+        step = len(self.vol) / len(self)
+        at, wide = (z + .5) * step - .5, max(1, step)
+        near = np.arange(max(0, np.ceil(at - wide)), min(len(self.vol) - 1, np.floor(at + wide)) + 1).astype(int)
+        img = np.average([self._finite(i) for i in near], axis=0, weights=1 - np.abs(near - at) / wide + 1e-6).astype(np.float32)
+        return np.asarray(Image.fromarray(img).resize(self.shape[:0:-1], Image.Resampling.BILINEAR))[tuple(plane)]
+    def _finite(self, z):
+        img = np.asarray(self.vol[z], np.float32)
+        if (ok := np.isfinite(img)).all(): return img
+        return np.where(ok, img, np.median(img[ok]) if ok.any() else 0)
+
+# %% ../nbs/00_data.ipynb #ffb76825
+def at_pixel(
+    vol,         # (z, y, x), with a voxel size
+    pixel:float, # Å, wanted
+    name:str,    # for the message
+)->tuple: # what the network should see, sentences for the reader
+    "The volume itself where its voxels are within 20 % of the wanted size, else resampled; beyond threefold only a sentence."
+    ratio = vol.pixel / pixel if vol.pixel and pixel else 1
+    if not pixel: return vol, []
+    if not vol.pixel: return vol, [f'{name}: its header has no voxel size; taken for the {pixel} Å of the weights']
+    if 1/1.2 <= ratio <= 1.2: return vol, []
+    if not 1/3 <= ratio <= 3: return vol, [f'{name}: its voxels of {vol.pixel} Å are too far from the {pixel} Å of the weights to resample; expect little']
+    shape = tuple(max(1, round(n * ratio)) for n in vol.shape)
+    return Resampled(vol, shape), [f'{name}: its voxels are {vol.pixel} Å, those of the weights {pixel} Å; resampled from {vol.shape} to {shape} and back']

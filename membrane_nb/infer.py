@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['read_card', 'Tiled', 'auto_tile', 'Mirrored', 'segment', 'remove_small', 'Job', 'open_job', 'membrane_infer']
 
-# %% ../nbs/04_infer.ipynb #ddb7a1c6
-import json, os, sys
+# %% ../nbs/04_infer.ipynb #069730b4
+import json, os, sys, tempfile
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -20,8 +20,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import nn
 
-from .data import InputError, Scale, check_output, create, measure, read_mrc, remarks, repo_root, slabs, watch
-from .unet import UNet, folded, halo, label, load_unet, pick_device
+from .data import InputError, Resampled, Scale, at_pixel, check_output, create, measure, read_mrc, remarks, repo_root, slabs, watch
+from .unet import UNet, folded, halo, label, load_unet, pick_device, pretrained
 from .view import show_ortho, show_slices, show_surface
 
 # %% ../nbs/04_infer.ipynb #2ecec45b
@@ -74,19 +74,16 @@ class Mirrored(nn.Module):
         axes = [a for n in range(4) for a in combinations((1, 2, 3), n)]
         return sum(self.net(x.flip(a)).flip([i for i in a if i > 1]) for a in axes) / len(axes)
 
-# %% ../nbs/04_infer.ipynb #f88981d2
+# %% ../nbs/04_infer.ipynb #bb7ecaa5
 def segment(
     vol,             # (z, y, x), an array or a `Volume`
     scale:Scale,     # of the volume
     net,             # a `UNet`, or what wraps one
     prob,            # (z, y, x) to fill with probabilities
-    msk,             # (z, y, x) to fill with 0 and 1
-    threshold:float, # probability from which a voxel is membrane
 ):
-    "Fill `prob` and `msk` slice by slice; yields each z when it is done."
+    "Fill `prob` slice by slice; yields each z when it is done."
     for z, slab in slabs(vol, scale, net.k, range(len(vol))):
-        prob[z] = p = label(net, slab).sigmoid().cpu().numpy()
-        msk[z] = p >= threshold
+        prob[z] = label(net, slab).sigmoid().cpu().numpy()
         yield z
 
 # %% ../nbs/04_infer.ipynb #6574b08c
@@ -121,28 +118,35 @@ def remove_small(
         small = (lab > 0) & ~keep[lab]
         if small.any(): msk[z] = np.where(small, 0, msk[z])
 
-# %% ../nbs/04_infer.ipynb #66458b70
+# %% ../nbs/04_infer.ipynb #913a1fbb
 @dataclass
 class Job:
     "A tomogram and what it takes to segment it."
     vol:object       # (z, y, x)
-    scale:Scale      # of the volume
+    seen:object      # what the network sees: `vol`, or `vol` resampled
+    scale:Scale      # of what it sees
     net:object       # a `UNet`, or what wraps one
     threshold:float  # probability from which a voxel is membrane
     folder:Path      # of the results
     min_size:int     # voxels of the smallest piece to keep
     notes:list       # sentences for the reader
     def run(self):
-        "Write `prob.mrc` and `mask.mrc` into the folder; yields each slice when it is done."
+        "Write `prob.mrc` and `mask.mrc` into the folder; yields each slice that is seen when it is done."
         files = [create(self.folder/name, self.vol.shape, kind, like=self.vol) for name, kind in (('prob.mrc', np.float32), ('mask.mrc', np.int8))]
         with files[0] as prob, files[1] as msk:
-            yield from segment(self.vol, self.scale, self.net, prob, msk, self.threshold)
+            if self.seen is self.vol: yield from segment(self.vol, self.scale, self.net, prob)
+            else: yield from self._there_and_back(prob)
+            for z in range(len(msk)): msk[z] = prob[z] >= self.threshold
             if self.min_size: remove_small(msk, self.min_size)
+    def _there_and_back(self, prob):
+        with tempfile.TemporaryDirectory(dir=self.folder) as tmp, create(Path(tmp)/'seen.mrc', self.seen.shape, np.float32) as answer:
+            yield from segment(self.seen, self.scale, self.net, answer)
+            for z, back in enumerate(map(Resampled(answer, self.vol.shape).__getitem__, range(len(self.vol)))): prob[z] = back
 
-# %% ../nbs/04_infer.ipynb #2da24c06
+# %% ../nbs/04_infer.ipynb #3f8fa3a3
 def open_job(
     tomo:str|Path,       # tomogram (MRC)
-    weights:str|Path,    # .safetensors with its card, or .pt
+    weights:str|Path,    # .safetensors with its card, or .pt; empty: those that ship
     output:str|Path,     # folder of the results
     threshold:float=0.,  # 0: the card's, or 0.5 without a card
     tile:int=0,          # a multiple of 16; 0: the whole slice if it fits
@@ -152,18 +156,18 @@ def open_job(
 )->Job:
     "Open what a job needs; whatever is wrong raises `InputError` before any work."
     vol = read_mrc(tomo)
-    if not weights: raise InputError('weights: none named; wanted a weights.safetensors or a .pt file')
-    net, card = load_unet(weights), read_card(Path(weights))
+    weights = Path(weights or pretrained())
+    net, card = load_unet(weights), read_card(weights)
     if not 0 <= threshold < 1: raise InputError(f'parameter threshold: found {threshold}; wanted 0 to 1')
     if tile < 0 or tile % 2**net.depth: raise InputError(f'parameter tile: found {tile}; wanted a multiple of {2**net.depth}')
-    place, folder = pick_device(device), check_output(output, 5 * int(np.prod(vol.shape, dtype=np.int64)))
-    scale, net = measure(vol, tomo), folded(net).to(place)
-    notes = remarks(scale, Path(tomo).name)
-    if vol.pixel and card.get('pixel') and not 1/1.2 <= vol.pixel / card['pixel'] <= 1.2:
-        notes.append(f'{Path(tomo).name}: its voxels are {vol.pixel} Å, those of the training {card["pixel"]} Å; expect less')
-    tile = tile or auto_tile(vol.shape, net.depth)
+    seen, notes = at_pixel(vol, card.get('pixel', 0.), Path(tomo).name)
+    nbytes = 5 * np.prod(vol.shape, dtype=np.int64) + (seen is not vol) * 4 * np.prod(seen.shape, dtype=np.int64)
+    place, folder = pick_device(device), check_output(output, int(nbytes))
+    notes = remarks(measure(vol, tomo), Path(tomo).name) + notes
+    net, tile = folded(net).to(place), tile or auto_tile(seen.shape, net.depth)
     net = Tiled(net, tile) if tile else net
-    return Job(vol, scale, Mirrored(net) if tta else net, threshold or card.get('threshold', .5), folder, min_size, notes)
+    net = Mirrored(net) if tta else net
+    return Job(vol, seen, measure(seen, tomo), net, threshold or card.get('threshold', .5), folder, min_size, notes)
 
 # %% ../nbs/04_infer.ipynb #3846aa05
 @patch
@@ -175,11 +179,11 @@ def draw(self:Job)->list: # files
     for name, fig in figures.items(): fig().savefig(self.folder/f'{name}.png', dpi=120)
     return [self.folder/f'{name}.png' for name in figures]
 
-# %% ../nbs/04_infer.ipynb #59c89b65
+# %% ../nbs/04_infer.ipynb #bdfda8a2
 @call_parse
 def membrane_infer(
     tomo:str='',       # tomogram (MRC)
-    weights:str='',    # weights.safetensors of a run, or a .pt state dict
+    weights:str='',    # weights.safetensors of a run, or a .pt state dict; empty: those that ship
     output:str='',     # folder of the results; empty: NAME_membranes here
     threshold:float=0.0, # probability from which a voxel is membrane; 0: the card's
     tile:int=0,        # pixels of a tile, a multiple of 16; 0: the whole slice if it fits
@@ -192,6 +196,6 @@ def membrane_infer(
         if not tomo: raise InputError('--tomo: none named; wanted a tomogram (MRC)')
         job = open_job(tomo, weights, output or f'{Path(tomo).name.split(".")[0]}_membranes', threshold, tile, tta, device, min_size)
         for note in job.notes: sys.stderr.write(note + '\n')
-        for z in watch(job.run(), len(job.vol), 'slices'): pass
+        for z in watch(job.run(), len(job.seen), 'slices'): pass
         sys.stdout.write(f'{job.folder}: prob.mrc, mask.mrc, {", ".join(p.name for p in job.draw())}\n')
     except InputError as e: sys.exit(f'membrane_infer: {e}')

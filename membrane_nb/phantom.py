@@ -137,13 +137,13 @@ def mitochondrion(p:np.ndarray, # (3, z, y, x), nm from the centre
     folds = stack([p[2], p[0] + across, p[1]], thick, pitch - thick, 1.4 * reach + .2 * size)
     return [outer, meet(inner, -folds)]
 
-# %% ../nbs/10_phantom.ipynb #c2b2dbb3
+# %% ../nbs/10_phantom.ipynb #0962501b
 def turned(rng:np.random.Generator, # decides the turn
            upright:float=.5): # 0..1, how often the first axis lies in the plane of the slice
     "A random rotation; the first axis lies in the slice plane as often as `upright` says."
     q, _ = np.linalg.qr(rng.standard_normal((3, 3)))
     if rng.random() < upright:
-        a, b = rng.uniform(0, 2 * np.pi), rng.normal(0, .25)
+        a, b = rng.uniform(0, 2 * np.pi), rng.normal(0, .25) * rng.random()
         first = np.array([np.sin(b), np.cos(b) * np.cos(a), np.cos(b) * np.sin(a)])
         q, _ = np.linalg.qr(np.column_stack([first, rng.standard_normal((3, 2))]))
     return (q * np.sign(np.linalg.det(q))).T.astype(np.float32)
@@ -227,33 +227,33 @@ def crowd(d:np.ndarray, # (z, y, x), nm to the nearest membrane
     studs = far(volume * rng.uniform(1, 4) / 9**3, 2.5, 5.5)
     return out + blobs(d.shape, ribosomes, 2.2 / nm, .35) + blobs(d.shape, studs, max(1.5 / nm, .4), .6)
 
-# %% ../nbs/10_phantom.ipynb #d64c5f68
+# %% ../nbs/10_phantom.ipynb #e8eb3888
 def thread(rng:np.random.Generator, # decides start, direction and bend
            shape:tuple, # (z, y, x)
            pixel:float, # Å
            hollow:float=0.): # nm, radius of the wall; 0 is a solid thread
     "Blob places, (n, 3) in voxels, along a bent filament with or without a hollow core."
     nm, frame = pixel / 10, turned(rng, .8)
-    s = np.arange(-700, 700, 4. if hollow else 2.7)
+    s = np.arange(-700, 700, 2. if hollow else 2.7)
     line = np.stack([s, rng.uniform(0, 80) * np.sin(s / rng.uniform(250, 500)), 0 * s], 1)
     around = np.arange(13 if hollow else 1) * 2 * np.pi / 13
     ring = hollow * np.stack([0 * around + around * 12 / (2 * np.pi) / 11.2 * bool(hollow), np.cos(around), np.sin(around)], 1)
     return ((line[:, None] + ring[None]).reshape(-1, 3) @ frame) / nm + rng.uniform(0, shape)
 
-# %% ../nbs/10_phantom.ipynb #7cfd5b36
+# %% ../nbs/10_phantom.ipynb #d8f33400
 def lookalikes(d:np.ndarray, # (z, y, x), nm to the nearest membrane
                at:np.ndarray, # (3, z, y, x), nm, from `board`
                pixel:float, # Å
                rng:np.random.Generator, # decides all
                many:float=1.): # 0 for none
     "Microtubules, actin, gold beads, ice and droplets, kept off the membranes; how many of each varies much."
-    nm, count = pixel / 10, lambda mean: rng.poisson(many * mean * rng.gamma(.5, 2) * d.size * nm / 4.2e6)
+    nm, count = pixel / 10, lambda mean: rng.poisson(many * mean * rng.exponential() * d.size * nm / 4.2e6)
     far = lambda w: w[(d[tuple(np.clip(np.round(w).astype(int), 0, np.array(d.shape) - 1).T)] > 5)]
     none = np.zeros((0, 3))
     walls = np.concatenate([none] + [far(thread(rng, d.shape, pixel, 11.2)) for _ in range(count(1.))])
     lines = np.concatenate([none] + [far(thread(rng, d.shape, pixel)) for _ in range(count(3))])
     gold = far(rng.uniform(0, d.shape, (count(1.5), 3)))
-    out = blobs(d.shape, walls, rng.uniform(1.2, 2.2) / nm, rng.uniform(.8, 3.)) + blobs(d.shape, lines, max(2. / nm, .5), .5) + blobs(d.shape, gold, rng.uniform(1.8, 3.) / nm, 12.)
+    out = blobs(d.shape, walls, rng.uniform(1.1, 1.8) / nm, rng.uniform(.4, 1.5)) + blobs(d.shape, lines, max(2. / nm, .5), .5) + blobs(d.shape, gold, rng.uniform(1.8, 3.) / nm, 12.)
     for _ in range(count(.3)):
         c = rng.integers(0, d.shape)
         s = meet(ball(at - at[:, c[0], c[1], c[2]][:, None, None, None], rng.uniform(10, 40) * rng.uniform(.7, 1.3, 3)), 8 - d)
@@ -392,14 +392,14 @@ def phantom(shape:tuple=(64, 256, 256), # (z, y, x)
     slope = rng.normal(0, 1, 3) @ [np.broadcast_to(np.linspace(-.5, .5, n).reshape([-1 if a == c else 1 for a in range(3)]), shape).ravel() for c, n in enumerate(shape)]
     return np.ascontiguousarray(vol + np.float32(ramp * vol.std()) * slope.reshape(shape).astype(np.float32)), np.ascontiguousarray(msk), float(pixel)
 
-# %% ../nbs/10_phantom.ipynb #9e4cef2f
+# %% ../nbs/10_phantom.ipynb #b278b348
 def various(seed:int, # the same seed, the same bits
             shape:tuple=(64, 256, 256), # (z, y, x)
             pixels:tuple=(6., 20.)): # Å, finest and coarsest voxel
     "A phantom of random voxel size, contents and look, for training: volume, mask, voxel size."
     rng = np.random.default_rng([seed, 1])
     log = lambda low, high: float(np.exp(rng.uniform(np.log(low), np.log(high))))
-    world, denoised = rng.choice(['cell', 'stacks', 'ice'], p=[.55, .25, .2]), bool(rng.random() < .3)
+    world, denoised = rng.choice(['cell', 'stacks', 'ice'], p=[.45, .25, .3]), bool(rng.random() < .3)
     cell = dict(kinds=dict(stacks=('thylakoid',), ice=('vesicle',)).get(world), fill=dict(cell=log(.03, .12), stacks=log(.12, .3), ice=.01)[world],
                 dense=rng.choice([0, rng.uniform(0, .5), rng.uniform(.5, 2)]), odd=40. if world == 'ice' else rng.choice([0., 4., 40.]),
                 core=rng.choice([0., rng.uniform(0, 1)]))
