@@ -16,6 +16,7 @@ env: .venv/ready
 demo: env
 	$(BIN)/papermill nbs/03_train.ipynb output/demo_train.ipynb -f recipes/quick.yaml -p name demo
 	$(BIN)/papermill nbs/04_infer.ipynb output/demo_infer.ipynb -p weights output/demo/weights.safetensors -p output output/demo_membranes
+	$(BIN)/papermill nbs/04_infer.ipynb output/demo_shipped.ipynb -p output output/demo_shipped_membranes
 	@$(BIN)/python tests/demo.py
 
 test: env

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['InputError', 'check_parameters', 'repo_root', 'check_output', 'watch', 'Volume', 'read_mrc', 'create', 'write_mrc',
-           'Scale', 'skewness', 'measure', 'remarks', 'read_mask', 'membrane_rows', 'only_near', 'split', 'Tomo',
-           'read_manifest', 'read_parts', 'slabs', 'Resampled', 'at_pixel']
+           'Scale', 'skewness', 'measure', 'remarks', 'read_mask', 'membrane_rows', 'only_near', 'split', 'split_few',
+           'Tomo', 'read_manifest', 'read_parts', 'slabs', 'Resampled', 'at_pixel']
 
 # %% ../nbs/00_data.ipynb #637ff55a
 import ast, bz2, csv, gzip, os, shutil, sys, tempfile, time, warnings, zlib
@@ -375,6 +375,21 @@ def split(
     val, test = zs.stop - 2*part - (k - 1), zs.stop - part
     return dict(train=range(zs.start, val - (k - 1)), val=range(val, val + part), test=range(test, zs.stop))
 
+# %% ../nbs/00_data.ipynb #9b3d1d23
+def split_few(
+    marked:np.ndarray, # annotated slices, rising
+    k:int, # slices a patch reads, odd
+    name:str='volume', # for the message
+)->dict: # train, val, test: ranges from their first to their last annotated slice
+    "Deal out few annotated slices; fewer than three that are `k` apart raise `InputError`."
+    few, parts, left = max(1, round(.15 * len(marked))), {}, np.asarray(marked)
+    for part in ('test', 'val', 'train'):
+        mine = left[-few:] if part != 'train' else left
+        if not len(mine): raise InputError(f'{name}: has {len(marked)} annotated slices; wanted at least three, {k} or more apart, to train, validate and test with k={k}')
+        parts[part] = range(int(mine[0]), int(mine[-1]) + 1)
+        left = left[left <= mine[0] - k]
+    return dict(reversed(parts.items()))
+
 # %% ../nbs/00_data.ipynb #7c561dc0
 @dataclass
 class Tomo:
@@ -420,7 +435,7 @@ def read_manifest(
         parts[r['split']].append((tomo, tomo.annotated))
     return parts
 
-# %% ../nbs/00_data.ipynb #752a2c13
+# %% ../nbs/00_data.ipynb #1d957cab
 def read_parts(
     tomo:str,     # MRC file, or empty
     mask:str,     # MRC file of its shape, or empty
@@ -434,11 +449,10 @@ def read_parts(
     if manifest: return read_manifest(manifest, near)
     if not tomo: return {}
     t = Tomo.read(tomo, mask, near)
-    parts = {part: [(t, zs)] for part, zs in split(t.annotated, k, tomo).items()}
-    for part, [(_, zs)] in parts.items():
-        if not t.rows[zs.start:zs.stop].any():
-            raise InputError(f'{mask}: no membrane in slices {zs.start} to {zs.stop - 1}; wanted some in the part for {part}')
-    return parts
+    try: zs = split(t.annotated, k, tomo)
+    except InputError: zs = {}
+    if not zs or not all(t.rows[z.start:z.stop].any() for z in zs.values()): zs = split_few(np.flatnonzero(t.rows.any(axis=1)), k, mask)
+    return {part: [(t, z)] for part, z in zs.items()}
 
 # %% ../nbs/00_data.ipynb #ce9dbc80
 def slabs(

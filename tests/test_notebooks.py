@@ -5,8 +5,10 @@ from pathlib import Path
 import nbformat
 import pytest
 from conftest import ROOT
+from membrane_nb.data import read_mrc, write_mrc
 
 NOTEBOOKS = sorted(p.name for p in (ROOT/'nbs').glob('[01]*.ipynb'))
+EVIDENCE = sorted(p.name for p in (ROOT/'nbs').glob('2*.ipynb'))
 contents = lambda folder: {p.relative_to(folder): p.read_bytes() for d in ('nbs', 'membrane_nb') for p in (folder/d).glob('*.*')}
 
 
@@ -41,7 +43,7 @@ def test_notebook_runs(nbdev_test, name):
     assert name in completed, nbdev_test.stdout[-3000:] + nbdev_test.stderr[-3000:]
 
 
-@pytest.mark.parametrize('name', NOTEBOOKS)
+@pytest.mark.parametrize('name', NOTEBOOKS + EVIDENCE)
 def test_notebook_is_small_and_quiet(name):
     "No notebook above 300 KB, no output above 100 KB, no error or stderr, no widget state."
     path = ROOT/'nbs'/name
@@ -51,6 +53,14 @@ def test_notebook_is_small_and_quiet(name):
     assert max((len(json.dumps(o)) for o in outputs), default=0) < 100_000
     assert not [o for o in outputs if o.output_type == 'error' or o.get('name') == 'stderr']
     assert 'widgets' not in nb.metadata
+
+
+@pytest.mark.parametrize('name', EVIDENCE)
+def test_evidence_is_stored(name):
+    "Every code cell of a study that shows something was run, in order, and its output is there."
+    cells = [c for c in nbformat.read(ROOT/'nbs'/name, 4).cells if c.cell_type == 'code']
+    assert sum(bool(c.outputs) for c in cells) >= len(cells) / 2
+    assert cells[-1].outputs
 
 
 SMALL = dict(patches_per_epoch=4, patch=32, k=3, base=4)
@@ -69,6 +79,19 @@ def test_headless_run_obeys_its_parameters(run, volumes, tmp_path):
     done = papermill(run, '04_infer.ipynb', 'out2.ipynb', cwd=tmp_path, tomo=volumes/'tomo.mrc', weights='small/weights.safetensors', output='result')
     assert done.returncode == 0, done.stderr[-3000:]
     assert {'prob.mrc', 'mask.mrc', 'overlays.png', 'views.png'} <= {p.name for p in (tmp_path/'result').iterdir()}
+
+
+def test_fine_tuning_on_a_few_slices(run, volumes, tmp_path):
+    "Three annotated slices, the rest of the mask empty: the weights that ship go on learning, and what is far from the annotation is ignored."
+    msk = read_mrc(volumes/'mask.mrc')[:].copy()
+    msk[[z for z in range(24) if z not in (3, 12, 20)]] = 0
+    write_mrc(tmp_path/'few.mrc', msk, 10.)
+    done = papermill(run, '03_train.ipynb', tmp_path/'out.ipynb', tomo=volumes/'tomo.mrc', mask=tmp_path/'few.mrc', init='pretrained', near=20,
+                     name='tuned', output=tmp_path, epochs=1, patches_per_epoch=4, patch=32)
+    assert done.returncode == 0, done.stderr[-3000:]
+    card = json.loads((tmp_path/'tuned'/'card.json').read_text())
+    assert [d['slices'] for d in card['data']] == [[3, 4], [12, 13], [20, 21]]
+    assert {n: card['parameters'][n] for n in ('k', 'base', 'init')} == dict(k=7, base=16, init='pretrained')
 
 
 @pytest.mark.parametrize('nb', ['03_train.ipynb', '04_infer.ipynb'])
