@@ -77,7 +77,7 @@ def turn(
     if flip_x: x, y = x[..., ::-1], y[..., ::-1]
     return np.rot90(x, quarters, (1, 2)), np.rot90(y, quarters, (0, 1))
 
-# %% ../nbs/01_sampler.ipynb #83cc2bbf
+# %% ../nbs/01_sampler.ipynb #cc290c86
 def warp(
     rng:np.random.Generator, # decides
     x:np.ndarray, # (k, y, x) float32, y = x in size
@@ -88,7 +88,7 @@ def warp(
     turned = torch.tensor([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0]], dtype=torch.float32)[None] / zoom
     grid = F.affine_grid(turned, (1, 1, *y.shape), align_corners=False)
     move = lambda v, mode: F.grid_sample(torch.from_numpy(v)[None], grid, mode, 'reflection', align_corners=False)[0].numpy()
-    return move(np.ascontiguousarray(x), 'bilinear'), move(y[None].astype(np.float32), 'nearest')[0].astype(np.uint8)
+    return move(x.copy(), 'bilinear'), move(y[None].astype(np.float32), 'nearest')[0].astype(np.uint8)
 
 # %% ../nbs/01_sampler.ipynb #999d5072
 def regrade(
@@ -234,7 +234,7 @@ def where(self:Patches,
     y, x = (place(rng, int(at), n, self.size) for at, n in zip((y, x), tomo.vol.shape[1:]))
     return rng, tomo, int(z), y, x
 
-# %% ../nbs/01_sampler.ipynb #0cf4e62f
+# %% ../nbs/01_sampler.ipynb #e792fda8
 @patch
 def __getitem__(self:Patches,
     j:int, # epoch * n + i
@@ -244,7 +244,7 @@ def __getitem__(self:Patches,
     img, msk = tomo.scale(cut(tomo.vol, z, y, x, self.k, self.size)), cut(tomo.msk, z, y, x, 1, self.size)[0]
     change = dict(none=lambda rng, *xy: xy, flips=turn, full=augmented)[self.augment]
     img, msk = change(rng, img, msk.astype(np.uint8))
-    return torch.from_numpy(np.ascontiguousarray(img)), torch.from_numpy(np.ascontiguousarray(msk))[None]
+    return torch.from_numpy(img.copy()), torch.from_numpy(msk.copy())[None]
 
 # %% ../nbs/01_sampler.ipynb #cabb7c04
 def batches(

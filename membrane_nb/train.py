@@ -82,7 +82,7 @@ def evaluate(
             counts = counts + tally(logits.sigmoid().cpu().numpy(), y)
     return sums, counts
 
-# %% ../nbs/03_train.ipynb #8bb5c2b3
+# %% ../nbs/03_train.ipynb #b6773564
 @dataclass
 class Fit:
     "A network in training: what it learns from, how, and how far it is."
@@ -102,7 +102,7 @@ class Fit:
     history:list = field(default_factory=list) # a dict an epoch
     best:dict = None          # the state of the best epoch, a copy
     def __post_init__(self):
-        self.net.to(memory_format=torch.channels_last)
+        self.net.to(memory_format=self.net.layout)
         self.smooth = copy.deepcopy(self.net).requires_grad_(False)
         self.opt = torch.optim.AdamW(self.net.parameters(), self.lr, weight_decay=self.weight_decay)
         self.steps = -(-len(self.patches) // self.batch_size)

@@ -52,7 +52,7 @@ class Block(nn.Module):
         self.net = nn.Sequential(*layers, *[drop(dropout)] * (dropout > 0))
     def forward(self, x): return self.net(x)
 
-# %% ../nbs/02_unet.ipynb #a0b299bc
+# %% ../nbs/02_unet.ipynb #d8494bd3
 class UNet(nn.Module):
     "A U-Net on slabs: `(batch, k, y, x)` to logits `(batch, 1, y, x)`; y and x are multiples of `2**depth`."
     def __init__(self,
@@ -65,6 +65,7 @@ class UNet(nn.Module):
     ):
         super().__init__()
         self.k, self.base, self.depth, self.norm, self.dims = k, base, depth, norm, dims
+        self.layout = (torch.channels_last, torch.channels_last_3d)[dims - 2]
         conv, up = ((nn.Conv2d, nn.ConvTranspose2d), (nn.Conv3d, nn.ConvTranspose3d))[dims - 2]
         width, self.half = [k if dims == 2 else 1, *(base * 2**i for i in range(depth + 1))], (2, (1, 2, 2))[dims - 2]
         for i in range(1, depth + 1):
@@ -127,7 +128,7 @@ def halo(
     for _ in range(depth): r = 2*r + 2
     return -(-r // 2**depth) * 2**depth
 
-# %% ../nbs/02_unet.ipynb #b21dc520
+# %% ../nbs/02_unet.ipynb #d9fccaaa
 def folded(
     net:UNet, # any norm
 )->UNet: # in eval mode
@@ -138,7 +139,7 @@ def folded(
         for i, layer in enumerate(layers):
             if isinstance(layer, (nn.BatchNorm2d, nn.BatchNorm3d)): layers[i-1] = fuse_conv_bn_eval(layers[i-1], layer)
         block.net = nn.Sequential(*[l for l in layers if not isinstance(l, (nn.BatchNorm2d, nn.BatchNorm3d))])
-    return net.to(memory_format=torch.channels_last)
+    return net.to(memory_format=net.layout)
 
 # %% ../nbs/02_unet.ipynb #fc13fa26
 def from_state(
