@@ -143,7 +143,7 @@ class Job:
             yield from segment(self.seen, self.scale, self.net, answer)
             for z, back in enumerate(map(Resampled(answer, self.vol.shape).__getitem__, range(len(self.vol)))): prob[z] = back
 
-# %% ../nbs/04_infer.ipynb #3f8fa3a3
+# %% ../nbs/04_infer.ipynb #65faf468
 def open_job(
     tomo:str|Path,       # tomogram (MRC)
     weights:str|Path,    # .safetensors with its card, or .pt; empty: those that ship
@@ -163,11 +163,13 @@ def open_job(
     seen, notes = at_pixel(vol, card.get('pixel', 0.), Path(tomo).name)
     nbytes = 5 * np.prod(vol.shape, dtype=np.int64) + (seen is not vol) * 4 * np.prod(seen.shape, dtype=np.int64)
     place, folder = pick_device(device), check_output(output, int(nbytes))
-    notes = remarks(measure(vol, tomo), Path(tomo).name) + notes
+    scale = measure(vol, tomo)
+    notes = remarks(scale, Path(tomo).name) + notes
+    if seen is not vol: scale = measure(seen, tomo)
     net, tile = folded(net).to(place), tile or auto_tile(seen.shape, net.depth)
     net = Tiled(net, tile) if tile else net
     net = Mirrored(net) if tta else net
-    return Job(vol, seen, measure(seen, tomo), net, threshold or card.get('threshold', .5), folder, min_size, notes)
+    return Job(vol, seen, scale, net, threshold or card.get('threshold', .5), folder, min_size, notes)
 
 # %% ../nbs/04_infer.ipynb #3846aa05
 @patch
