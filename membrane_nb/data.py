@@ -454,7 +454,7 @@ def read_parts(
     if not zs or not all(t.rows[z.start:z.stop].any() for z in zs.values()): zs = split_few(np.flatnonzero(t.rows.any(axis=1)), k, mask)
     return {part: [(t, z)] for part, z in zs.items()}
 
-# %% ../nbs/00_data.ipynb #ce9dbc80
+# %% ../nbs/00_data.ipynb #272a9827
 def slabs(
     vol,         # (z, y, x), an array or a `Volume`
     scale:Scale, # of the volume
@@ -464,9 +464,10 @@ def slabs(
     "Yield `(z, slab)` for each centre slice: slab is (k, y, x) float32, scaled."
     half, last, ring = k // 2, len(vol) - 1, deque(maxlen=k)
     for z in range(zs.start - half, zs.stop + half):
-        repeated = ring and not 0 < z <= last
-        ring.append(ring[-1] if repeated else scale(vol[min(max(z, 0), last)]))
-        if len(ring) == k: yield z - half, np.stack(ring)
+        at = last - abs(last - abs(z) % max(1, 2 * last))
+        img = next((img for seen, img in ring if seen == at), None)
+        ring.append((at, scale(vol[at]) if img is None else img))
+        if len(ring) == k: yield z - half, np.stack([img for _, img in ring])
 
 # %% ../nbs/00_data.ipynb #4c3877de
 class Resampled:

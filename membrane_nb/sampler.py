@@ -47,7 +47,7 @@ def place(
     low, high = sorted((-(size // 8), n + size // 8 - size))
     return int(np.clip(at - rng.integers(size), low, high))
 
-# %% ../nbs/01_sampler.ipynb #3e99d926
+# %% ../nbs/01_sampler.ipynb #847e214c
 def cut(
     vol,         # (z, y, x), an array or a `Volume`
     z:int,       # centre slice
@@ -56,14 +56,13 @@ def cut(
     k:int,       # slices, odd
     size:int,    # pixels along y and x
 )->np.ndarray: # (k, size, size), the dtype of `vol`
-    "A window of the volume: what lies outside is mirrored in y and x, repeated in z."
+    "A window of the volume: what lies outside is mirrored."
     want = ((z - k//2, k), (y, size), (x, size))
     low = [max(0, a) for a, _ in want]
     high = [min(n, a + m) for n, (a, m) in zip(vol.shape, want)]
     part = np.asarray(vol[tuple(slice(a, b) for a, b in zip(low, high))])
     pad = [(b - a, a + m - c) for (a, m), b, c in zip(want, low, high)]
-    if pad[0] != (0, 0): part = np.pad(part, (pad[0], (0, 0), (0, 0)), mode='edge')
-    return np.pad(part, ((0, 0), *pad[1:]), mode='reflect') if any(p != (0, 0) for p in pad[1:]) else part
+    return np.pad(part, pad, mode='reflect') if np.any(pad) else part
 
 # %% ../nbs/01_sampler.ipynb #8fd28564
 def turn(
