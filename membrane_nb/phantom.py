@@ -240,7 +240,7 @@ def thread(rng:np.random.Generator, # decides start, direction and bend
     ring = hollow * np.stack([0 * around + around * 12 / (2 * np.pi) / 11.2 * bool(hollow), np.cos(around), np.sin(around)], 1)
     return ((line[:, None] + ring[None]).reshape(-1, 3) @ frame) / nm + rng.uniform(0, shape)
 
-# %% ../nbs/10_phantom.ipynb #7f238384
+# %% ../nbs/10_phantom.ipynb #0da16b69
 def lookalikes(d:np.ndarray, # (z, y, x), nm to the nearest membrane
                at:np.ndarray, # (3, z, y, x), nm, from `board`
                pixel:float, # Å
@@ -253,7 +253,7 @@ def lookalikes(d:np.ndarray, # (z, y, x), nm to the nearest membrane
     walls = np.concatenate([none] + [far(thread(rng, d.shape, pixel, rng.uniform(9.5, 12.5))) for _ in range(count(1.))])
     lines = np.concatenate([none] + [far(thread(rng, d.shape, pixel)) for _ in range(count(3))])
     gold = far(rng.uniform(0, d.shape, (count(1.5), 3)))
-    out = blobs(d.shape, walls, rng.uniform(1.1, 1.8) / nm, rng.uniform(.5, 2.)) + blobs(d.shape, lines, max(2. / nm, .5), .5) + blobs(d.shape, gold, rng.uniform(1.8, 3.) / nm, 12.)
+    out = blobs(d.shape, walls, rng.uniform(1.2, 2.4) / nm, rng.uniform(.5, 2.)) + blobs(d.shape, lines, max(2. / nm, .5), .5) + blobs(d.shape, gold, rng.uniform(1.8, 3.) / nm, 12.)
     for _ in range(count(.3)):
         c = rng.integers(0, d.shape)
         s = meet(ball(at - at[:, c[0], c[1], c[2]][:, None, None, None], rng.uniform(10, 40) * rng.uniform(.7, 1.3, 3)), 8 - d)
