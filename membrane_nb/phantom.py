@@ -240,7 +240,7 @@ def thread(rng:np.random.Generator, # decides start, direction and bend
     ring = hollow * np.stack([0 * around + around * 12 / (2 * np.pi) / 11.2 * bool(hollow), np.cos(around), np.sin(around)], 1)
     return ((line[:, None] + ring[None]).reshape(-1, 3) @ frame) / nm + rng.uniform(0, shape)
 
-# %% ../nbs/10_phantom.ipynb #0da16b69
+# %% ../nbs/10_phantom.ipynb #823a85c6
 def lookalikes(d:np.ndarray, # (z, y, x), nm to the nearest membrane
                at:np.ndarray, # (3, z, y, x), nm, from `board`
                pixel:float, # Å
@@ -250,10 +250,12 @@ def lookalikes(d:np.ndarray, # (z, y, x), nm to the nearest membrane
     nm, count = pixel / 10, lambda mean: rng.poisson(many * mean * rng.exponential() * d.size * nm / 4.2e6)
     far = lambda w: w[(d[tuple(np.clip(np.round(w).astype(int), 0, np.array(d.shape) - 1).T)] > 5)]
     none = np.zeros((0, 3))
-    walls = np.concatenate([none] + [far(thread(rng, d.shape, pixel, rng.uniform(9.5, 12.5))) for _ in range(count(1.))])
+    walls = [np.concatenate([none] + [far(thread(rng, d.shape, pixel, rng.uniform(9.5, 12.5))) for _ in range(count(.4))]) for _ in range(3)]
+    thick = rng.uniform(1.2, 2.8, 3)
     lines = np.concatenate([none] + [far(thread(rng, d.shape, pixel)) for _ in range(count(3))])
     gold = far(rng.uniform(0, d.shape, (count(1.5), 3)))
-    out = blobs(d.shape, walls, rng.uniform(1.2, 2.4) / nm, rng.uniform(.5, 2.)) + blobs(d.shape, lines, max(2. / nm, .5), .5) + blobs(d.shape, gold, rng.uniform(1.8, 3.) / nm, 12.)
+    out = sum(blobs(d.shape, w, t / nm, 1.7 * rng.uniform(.4, 3.) / t**2) for w, t in zip(walls, thick))
+    out += blobs(d.shape, lines, max(2. / nm, .5), .5) + blobs(d.shape, gold, rng.uniform(1.8, 3.) / nm, 12.)
     for _ in range(count(.3)):
         c = rng.integers(0, d.shape)
         s = meet(ball(at - at[:, c[0], c[1], c[2]][:, None, None, None], rng.uniform(10, 40) * rng.uniform(.7, 1.3, 3)), 8 - d)
@@ -393,22 +395,22 @@ def phantom(shape:tuple=(64, 256, 256), # (z, y, x)
     slope = rng.normal(0, 1, 3) @ [np.broadcast_to(np.linspace(-.5, .5, n).reshape([-1 if a == c else 1 for a in range(3)]), shape).ravel() for c, n in enumerate(shape)]
     return np.ascontiguousarray(vol + np.float32(ramp * vol.std()) * slope.reshape(shape).astype(np.float32)), np.ascontiguousarray(msk), float(pixel)
 
-# %% ../nbs/10_phantom.ipynb #7361d2f9
+# %% ../nbs/10_phantom.ipynb #c27bd872
 def various(seed:int, # the same seed, the same bits
             shape:tuple=(64, 256, 256), # (z, y, x)
             pixels:tuple=(6., 20.)): # Å, finest and coarsest voxel
     "A phantom of random voxel size, contents and look, for training: volume, mask, voxel size."
     rng = np.random.default_rng([seed, 1])
     log = lambda low, high: float(np.exp(rng.uniform(np.log(low), np.log(high))))
-    world = rng.choice(['plain', 'cell', 'stacks', 'ice'], p=[.2, .3, .15, .35])
+    world = rng.choice(['plain', 'cell', 'stacks', 'ice'], p=[.2, .28, .12, .4])
     denoised = bool(rng.random() < dict(plain=0, ice=.1).get(world, .35))
-    low, high = dict(plain=(.5, 2), ice=(.4, 4)).get(world, (.25, 2.5)) if not denoised else (.8, 4)
+    low, high = dict(plain=(.5, 2), ice=(.3, 4)).get(world, (.25, 2.5)) if not denoised else (.8, 4)
     cell = dict(kinds=dict(stacks=('thylakoid',), ice=('vesicle',)).get(world), fill=dict(stacks=log(.12, .3), ice=.01).get(world, log(.03, .12)),
                 dense=rng.uniform(.3, 2) if world == 'cell' else rng.choice([0, rng.uniform(0, .5), rng.uniform(.5, 2)]),
                 odd=log(1.5, 40) if world == 'ice' else rng.choice([0., 4., 40.]),
                 core=rng.choice([0., rng.uniform(0, 1)]))
     look = dict(defocus=rng.uniform(2, 8), flip=bool(rng.random() < .7), tilt=rng.uniform(50, 70), axis=str(rng.choice(['y', 'x'])),
-                grainy=rng.choice([0., rng.uniform(0, 1.5)]), restore=rng.choice([0., rng.uniform(0, .4)]))
+                grainy=rng.choice([0., rng.uniform(0, 1.5)]), restore=rng.choice([0., rng.uniform(0, 1)]))
     given = (log(*pixels), log(low, high), denoised, rng.choice([0, rng.uniform(0, 1)]), rng.choice([0, 0, rng.uniform(.05, .3)]), cell, look)
     if world == 'plain': given = given[:3]
     for again in range(9):
