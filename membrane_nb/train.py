@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['check_choices', 'phantom_parts', 'evaluate', 'Fit', 'open_run', 'close_run', 'fingerprint', 'run_card', 'write_run',
-           'show_history']
+           'show_history', 'halved']
 
 # %% ../nbs/03_train.ipynb #4feb28b5
 import copy, csv, hashlib, json, math, os, platform, shutil, subprocess, time
@@ -282,3 +282,10 @@ def show_history(
     ax.plot(best['epoch'], best['val_loss'], 'o', ms=12, mfc='none', color='k', label='best epoch')
     ax.set(xlabel='epoch', ylabel='loss'); ax.legend()
     return fig
+
+# %% ../nbs/03_train.ipynb #ed4b5782
+def halved(
+    state:dict, # of a `UNet`
+)->dict: # the same tensors, those of more than one axis as float16
+    "Half the file: kernels as float16; norms and biases, which are few and may be large, unchanged."
+    return {n: v.half() if v.ndim > 1 else v for n, v in state.items()}

@@ -36,7 +36,7 @@ def test_real_volumes_are_in_no_training_set(shared):
 def test_small_half_precision_and_finite():
     state = load_file(pretrained())
     assert pretrained().stat().st_size < 16e6
-    assert {v.dtype for v in state.values() if v.is_floating_point()} == {torch.float16}
+    assert {v.dtype for v in state.values() if v.ndim > 1} == {torch.float16}
     assert all(torch.isfinite(v).all() for v in state.values())
 
 
