@@ -402,7 +402,7 @@ def various(seed:int, # the same seed, the same bits
     "A phantom of random voxel size, contents and look, for training: volume, mask, voxel size."
     rng = np.random.default_rng([seed, 1])
     log = lambda low, high: float(np.exp(rng.uniform(np.log(low), np.log(high))))
-    world = rng.choice(['plain', 'cell', 'stacks', 'ice'], p=[.2, .28, .12, .4])
+    world = rng.choice(['plain', 'cell', 'stacks', 'ice'], p=[.25, .25, .1, .4])
     denoised = bool(rng.random() < dict(plain=0, ice=.1).get(world, .35))
     low, high = dict(plain=(.5, 2), ice=(.3, 4)).get(world, (.25, 2.5)) if not denoised else (.8, 4)
     cell = dict(kinds=dict(stacks=('thylakoid',), ice=('vesicle',)).get(world), fill=dict(stacks=log(.12, .3), ice=.01).get(world, log(.03, .12)),
