@@ -6,7 +6,7 @@
 __all__ = ['check_choices', 'phantom_parts', 'evaluate', 'Fit', 'open_run', 'close_run', 'fingerprint', 'run_card', 'write_run',
            'show_history', 'halved']
 
-# %% ../nbs/03_train.ipynb #4feb28b5
+# %% ../nbs/03_train.ipynb #e4bb3306
 import copy, csv, hashlib, json, math, os, platform, shutil, subprocess, time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -26,7 +26,7 @@ from .data import InputError, Tomo, check_output, check_parameters, read_parts, 
 from .metrics import best_threshold, scores, tally
 from .phantom import phantom, various
 from .sampler import Patches, batches
-from .unet import UNet, bce_dice, label, load_unet, loss_sums, pick_device, pretrained
+from .unet import UNet, bce_dice, label, load_unet, loss_sums, pick_device, pretrained, read_card
 
 # %% ../nbs/03_train.ipynb #756b8286
 def check_choices(
@@ -65,7 +65,7 @@ def phantom_parts(
     tomos = [(Tomo(*m, name=f'{"various " * bool(pixel)}phantom {s}'), range(len(m[0]))) for m, s in zip(made, seeds)]
     return dict(train=tomos[:n], val=tomos[n:n + few], test=tomos[n + few:])
 
-# %% ../nbs/03_train.ipynb #cee5fd56
+# %% ../nbs/03_train.ipynb #245b19cf
 def evaluate(
     net,                    # a `UNet` or what wraps one
     part:list,              # of (Tomo, range of slices)
@@ -78,7 +78,7 @@ def evaluate(
         for z, slab in slabs(tomo.vol, tomo.scale, net.k, zs):
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bf16'): logits = label(net, slab).float()
             y = np.asarray(tomo.msk[z])
-            sums += loss_sums(logits, torch.from_numpy(y.astype(np.uint8)).to(device)).double().cpu()
+            sums += loss_sums(logits, torch.from_numpy(y.astype(np.uint8)).to(device)).cpu().double()
             counts = counts + tally(logits.sigmoid().cpu().numpy(), y)
     return sums, counts
 
@@ -173,7 +173,7 @@ def load(self,
     self.best, self.history = state['best'], state['history']
     torch.set_rng_state(state['rng'])
 
-# %% ../nbs/03_train.ipynb #f7c35dbd
+# %% ../nbs/03_train.ipynb #49027b54
 @patch_to(Fit)
 def run(self,
     path:Path,  # last.ckpt, written after every epoch
@@ -181,12 +181,14 @@ def run(self,
 ):
     "Train, validate after each epoch, keep the best; yields each row. A loss that is no number raises `InputError`."
     losses = lambda: [r['val_loss'] for r in self.history]
-    while len(self.history) < self.epochs and not (self.patience and len(self.history) > np.argmin(losses() + [9]) + self.patience):
+    while len(self.history) < self.epochs and not (self.patience and len(self.history) > np.argmin(losses() + [np.inf]) + self.patience):
         epoch, start = len(self.history), time.monotonic()
         train_loss = self.train_epoch(epoch)
         if not np.isfinite(train_loss): raise InputError(f'epoch {epoch + 1}: the loss is {train_loss}; wanted a number: lower lr, or use fp32')
         sums, counts = evaluate(self.smooth, self.val, self.precision)
-        row = dict(epoch=epoch + 1, train_loss=train_loss, val_loss=bce_dice(sums, self.bce_weight).item(),
+        val_loss = bce_dice(sums, self.bce_weight).item()
+        if not np.isfinite(val_loss): raise InputError(f'epoch {epoch + 1}: the validation loss is {val_loss}; wanted a number: lower lr')
+        row = dict(epoch=epoch + 1, train_loss=train_loss, val_loss=val_loss,
                    val_dice=scores(counts)['dice'], seconds=round(time.monotonic() - start, 2))
         if row['val_loss'] < min(losses(), default=np.inf):
             self.best = {n: v.detach().cpu().clone(memory_format=torch.contiguous_format) for n, v in self.smooth.state_dict().items()}
@@ -236,11 +238,12 @@ def fingerprint(
     for z in range(vol.shape[0]): h.update(np.ascontiguousarray(vol[z]).data)
     return h.hexdigest()
 
-# %% ../nbs/03_train.ipynb #dc534418
+# %% ../nbs/03_train.ipynb #42b37a30
 def run_card(
     parameters:dict, # of the run
     parts:dict,      # train, val, test: lists of (Tomo, range of slices)
     fit:Fit,         # finished; its network holds the best weights
+    before:dict={},  # card of the weights it started from
 )->dict: # what card.json says
     "Choose the threshold on validation, score test with it, once, and say where everything comes from."
     counts = {p: evaluate(fit.net, parts[p], fit.precision)[1] for p in ('val', 'test')}
@@ -255,7 +258,8 @@ def run_card(
                 best_epoch=1 + int(np.argmin([r['val_loss'] for r in fit.history])),
                 scores={p: scores(c, threshold) for p, c in counts.items()}, data=data, commit=commit,
                 versions={m: version(m) for m in ('membrane_nb', 'torch', 'numpy')} | dict(python=platform.python_version()),
-                date=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+                date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+                start={n: before[n] for n in ('parameters', 'data', 'commit', 'versions', 'date', 'start') if n in before})
 
 # %% ../nbs/03_train.ipynb #ffcdb556
 def write_run(

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Block', 'UNet', 'loss_sums', 'bce_dice', 'label', 'halo', 'folded', 'from_state', 'load_unet', 'pretrained',
-           'pick_device']
+           'read_card', 'pick_device']
 
-# %% ../nbs/02_unet.ipynb #fc74e409
-import os, pickle
+# %% ../nbs/02_unet.ipynb #6beada6b
+import json, os, pickle
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -179,6 +179,16 @@ def pretrained()->Path: # weights.safetensors, its card beside it
     path = Path(find_spec('membrane_nb').origin).parent.parent/'output'/'pretrained'/'weights.safetensors'
     if not path.is_file(): raise InputError(f'{path}: no such file; wanted the weights that ship with the repository, or other weights by name')
     return path
+
+# %% ../nbs/02_unet.ipynb #2ecec45b
+def read_card(
+    weights:Path, # weights.safetensors, or a .pt
+)->dict: # empty where there is none
+    "The card beside some weights; one that cannot be read raises `InputError`."
+    path = weights.with_name('card.json')
+    if weights.suffix != '.safetensors' or not path.is_file(): return {}
+    try: return json.loads(path.read_text())
+    except ValueError: raise InputError(f'{path}: is not JSON; wanted the card of {weights.name}') from None
 
 # %% ../nbs/02_unet.ipynb #6c2308e9
 def pick_device(

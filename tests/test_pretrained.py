@@ -6,11 +6,11 @@ import torch
 from safetensors.torch import load_file
 
 from membrane_nb.data import read_mrc, write_mrc
-from membrane_nb.infer import open_job, read_card
+from membrane_nb.infer import open_job
 from membrane_nb.metrics import scores, tally
 from membrane_nb.phantom import phantom
 from membrane_nb.train import fingerprint
-from membrane_nb.unet import pretrained
+from membrane_nb.unet import pretrained, read_card
 
 
 def test_trained_on_phantoms_alone():
