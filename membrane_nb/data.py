@@ -414,15 +414,16 @@ class Tomo:
         msk = read_mask(mask, vol)
         return cls(vol, only_near(msk, vol.pixel, near) if near else msk, vol.pixel, Path(tomo).name)
 
-# %% ../nbs/00_data.ipynb #4dc0c08b
+# %% ../nbs/00_data.ipynb #a4fe8193
 def read_manifest(
     path:str|Path, # CSV: tomogram, mask, split (train, val or test)
     near:float=0., # nm, see `only_near`
 )->dict: # train, val, test: lists of (Tomo, range of slices)
-    "Open the tomograms of a manifest; a missing column, an unknown split or an empty part raises `InputError`."
+    "Open the tomograms of a manifest; a missing column, an unknown split, an empty part or a tomogram in two parts raises `InputError`."
     path = Path(path)
     if not path.is_file(): raise InputError(f'{path}: no such file, seen from {Path.cwd()}; wanted a manifest (CSV: tomogram, mask, split)')
-    rows = list(csv.DictReader(path.read_text().splitlines()))
+    try: rows = list(csv.DictReader(path.read_text('utf-8-sig').splitlines(), skipinitialspace=True))
+    except UnicodeDecodeError: raise InputError(f'{path}: is not text in UTF-8; wanted a manifest (CSV: tomogram, mask, split)') from None
     if not rows or not {'tomogram', 'mask', 'split'} <= rows[0].keys():
         raise InputError(f'{path}: has columns {", ".join(rows[0]) if rows else "none"}; wanted tomogram, mask, split')
     parts = dict(train=[], val=[], test=[])
@@ -430,6 +431,11 @@ def read_manifest(
         raise InputError(f'{path}: has the split {strange.pop()!r}; wanted train, val or test')
     if missing := parts.keys() - {r['split'] for r in rows}:
         raise InputError(f'{path}: has no {missing.pop()} tomogram; wanted one of train, val and test at least')
+    of = {}
+    for i, r in enumerate(rows, 2):
+        if not (r['tomogram'] and r['mask']): raise InputError(f'{path}: line {i} names {r["tomogram"] or "no tomogram"} and {r["mask"] or "no mask"}; wanted both')
+        if r['split'] != (first := of.setdefault((path.parent/r['tomogram']).resolve(), r['split'])):
+            raise InputError(f'{path}: has {r["tomogram"]} in {first} and in {r["split"]}; wanted each tomogram in one part, or its slices leak')
     for r in rows:
         tomo = Tomo.read(path.parent/r['tomogram'], path.parent/r['mask'], near)
         parts[r['split']].append((tomo, tomo.annotated))

@@ -133,7 +133,7 @@ def bootstrap(
     ends = whole + (np.percentile(dice, [2.5, 97.5]) - whole) * student.ppf(.975, draws) / 1.96
     return tuple(ends.clip(0, 1).tolist())
 
-# %% ../nbs/12_metrics.ipynb #d659f1cf
+# %% ../nbs/12_metrics.ipynb #d8e758d5
 def _sets(
     pred:np.ndarray, # (z, y, x) prediction, bool or 0/1
     msk:np.ndarray, # (z, y, x): 0, 1, 2
@@ -147,11 +147,10 @@ def _sets(
     return np.stack([(p == 1) & (m != 2), m == 1])
 
 def _surface(
-    below:np.ndarray, # (2, y, x) bool, slice z - 1
     here:np.ndarray, # (2, y, x) bool, slice z
-    above:np.ndarray, # (2, y, x) bool, slice z + 1
+    solid:list, # three of (2, y, x) bool, slices z - 1, z and z + 1 with the ignored voxels filled in
 ) -> np.ndarray: # (2, y, x) bool: voxels of `here` with a face to the outside
-    p = np.pad(here, ((0, 0), (1, 1), (1, 1)), mode='edge')
+    below, p, above = solid[0], np.pad(solid[1], ((0, 0), (1, 1), (1, 1)), mode='edge'), solid[2]
     return here & ~(below & above & p[:, :-2, 1:-1] & p[:, 2:, 1:-1] & p[:, 1:-1, :-2] & p[:, 1:-1, 2:])
 
 def _squares(
@@ -159,7 +158,7 @@ def _squares(
 ) -> np.ndarray: # (y, x) float32: squared distance to the nearest True, inf if there is none
     return np.square(distance_transform_edt(~s), dtype=np.float32) if s.any() else np.full(s.shape, np.inf, np.float32)
 
-# %% ../nbs/12_metrics.ipynb #5e688170
+# %% ../nbs/12_metrics.ipynb #58a59963
 def surface_dice(
     pred:np.ndarray, # (z, y, x), array or memory map: prediction, bool or 0/1
     msk:np.ndarray, # (z, y, x): 0 background, 1 membrane, 2 ignore
@@ -170,7 +169,8 @@ def surface_dice(
     n, reach = msk.shape[0], 10 * tol / pixel + 1e-6
     k = int(reach)
     sets = lru_cache(3)(lambda z: _sets(pred, msk, min(max(z, 0), n - 1)))
-    surfaces = lru_cache(2 * k + 1)(lambda z: _surface(sets(z - 1), sets(z), sets(z + 1)))
+    solid = lambda z: sets(z) | (np.asarray(msk[min(max(z, 0), n - 1)]) == 2)
+    surfaces = lru_cache(2 * k + 1)(lambda z: _surface(sets(z), [solid(z - 1), solid(z), solid(z + 1)]))
     squares = lru_cache(2 * k + 1)(lambda z: [_squares(s) for s in surfaces(z)])
     near = total = 0
     for z in range(n):

@@ -99,20 +99,21 @@ def regrade(
     bent = np.where(x < 0, -np.abs(x)**np.float32(dark), np.abs(x)**np.float32(bright))
     return np.clip(bent * np.float32(gain) + np.float32(zero), -5, 5)
 
-# %% ../nbs/01_sampler.ipynb #bf112ebe
+# %% ../nbs/01_sampler.ipynb #869953b6
 def ripples(
     shape:tuple, # (k, y, x)
-)->list: # frequencies along z, y and x in 1/pixel, shaped to broadcast to those of `rfftn`
-    "Where each Fourier coefficient of a patch lies."
-    z, y, x = (np.float32(a) for a in (np.fft.fftfreq(shape[0]), np.fft.fftfreq(shape[1]), np.fft.rfftfreq(shape[2])))
+)->list: # frequencies along z, y and x in 1/pixel, shaped to broadcast to those of `weigh`
+    "Where each Fourier coefficient of a patch lies that is mirrored in z: its few slices are no circle, and the last may not wrap to the first."
+    z, y, x = (np.float32(a) for a in (np.fft.fftfreq(max(1, 2 * shape[0] - 2)), np.fft.fftfreq(shape[1]), np.fft.rfftfreq(shape[2])))
     return [z[:, None, None], y[:, None], x]
 
 def weigh(
     x:np.ndarray, # (k, y, x) float32
-    weights:np.ndarray, # that broadcast to (k, y, x // 2 + 1)
+    weights:np.ndarray, # that broadcast to (2k - 2, y, x // 2 + 1), those of one slice to (1, y, x // 2 + 1)
 )->np.ndarray: # float32
     "A patch after its frequencies are weighted."
-    return fft.irfftn(fft.rfftn(x) * weights, x.shape).astype(np.float32)
+    there_and_back = np.concatenate([x, x[-2:0:-1]])
+    return fft.irfftn(fft.rfftn(there_and_back) * weights, there_and_back.shape)[:len(x)].astype(np.float32)
 
 # %% ../nbs/01_sampler.ipynb #b39bdc78
 def blur(
