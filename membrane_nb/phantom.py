@@ -227,19 +227,18 @@ def crowd(d:np.ndarray, # (z, y, x), nm to the nearest membrane
     studs = far(volume * rng.uniform(1, 4) / 9**3, 2.5, 5.5)
     return out + blobs(d.shape, ribosomes, 2.2 / nm, .35) + blobs(d.shape, studs, max(1.5 / nm, .4), .6)
 
-# %% ../nbs/10_phantom.ipynb #db49d66c
+# %% ../nbs/10_phantom.ipynb #e8eb3888
 def thread(rng:np.random.Generator, # decides start, direction and bend
            shape:tuple, # (z, y, x)
            pixel:float, # Å
            hollow:float=0.): # nm, radius of the wall; 0 is a solid thread
-    "Blob places, (n, 3) in voxels, along a bent filament, often flat in the slice, its hollow core, if any, a little oval and no strand as full as the next."
-    nm, frame, n = pixel / 10, turned(rng, rng.choice([.1, .8])), 13 if hollow else 1
+    "Blob places, (n, 3) in voxels, along a bent filament with or without a hollow core."
+    nm, frame = pixel / 10, turned(rng, .8)
     s = np.arange(-700, 700, 2. if hollow else 2.7)
     line = np.stack([s, rng.uniform(0, 80) * np.sin(s / rng.uniform(250, 500)), 0 * s], 1)
-    around, oval = np.arange(n) * 2 * np.pi / 13, rng.uniform(.8, 1.25)
-    ring = hollow * np.stack([0 * around + around * 12 / (2 * np.pi) / 11.2 * bool(hollow), oval * np.cos(around), np.sin(around) / oval], 1)
-    there = rng.random((len(s), n)) < rng.uniform(.5, 1, n)
-    return ((line[:, None] + ring[None])[there] @ frame) / nm + rng.uniform(0, shape)
+    around = np.arange(13 if hollow else 1) * 2 * np.pi / 13
+    ring = hollow * np.stack([0 * around + around * 12 / (2 * np.pi) / 11.2 * bool(hollow), np.cos(around), np.sin(around)], 1)
+    return ((line[:, None] + ring[None]).reshape(-1, 3) @ frame) / nm + rng.uniform(0, shape)
 
 # %% ../nbs/10_phantom.ipynb #20d9433b
 def lookalikes(d:np.ndarray, # (z, y, x), nm to the nearest membrane
@@ -274,16 +273,15 @@ def ctf(k:np.ndarray, # 1/Å, spatial frequency
     pass_ = np.sqrt(1 - .07**2) * np.sin(turn) + .07 * np.cos(turn)
     return (np.abs(pass_) if flip else pass_) * np.exp(-fade / 4 * k**2)
 
-# %% ../nbs/10_phantom.ipynb #1aab09ed
+# %% ../nbs/10_phantom.ipynb #7cc5e5d3
 def wedge(shape:tuple, # (z, y, x) of the volume
           tilt:float=60., # degrees, largest tilt
-          axis:str='y', # tilt axis, 'y' or 'x'
-          lean:float=0.): # degrees, middle of the tilt range
+          axis:str='y'): # tilt axis, 'y' or 'x'
     "What a tilt series sees of Fourier space, 0..1 with a soft edge, in the layout of `rfftn`."
-    z, y, x = (f.astype(np.float32) for f in (fft.fftfreq(shape[0]), fft.fftfreq(shape[1]), fft.rfftfreq(shape[2])))
-    side, z = x[None, None, :] if axis == 'y' else y[None, :, None], z[:, None, None]
-    angle = np.degrees(np.arctan2(np.where(side < 0, -z, z), np.abs(side)))
-    return np.broadcast_to(np.clip((np.float32(tilt) + 1 - np.abs(angle - np.float32(lean))) / 2, 0, 1), (len(z), len(y), len(x)))
+    z, y, x = (np.abs(f).astype(np.float32) for f in (fft.fftfreq(shape[0]), fft.fftfreq(shape[1]), fft.rfftfreq(shape[2])))
+    side = x[None, None, :] if axis == 'y' else y[None, :, None]
+    angle = np.degrees(np.arctan2(z[:, None, None], side))
+    return np.broadcast_to(np.clip((np.float32(tilt) + 1 - angle) / 2, 0, 1), (len(z), len(y), len(x)))
 
 # %% ../nbs/10_phantom.ipynb #5020f554
 def frequency(shape:tuple, # (z, y, x) of the volume
@@ -345,7 +343,7 @@ def edge(shape:tuple, # (z, y, x)
     side = np.cos(a) * y + np.sin(a) * x + .01 * np.sin(rng.uniform(20, 60) * (x + y)) - .5 + border
     return (1 / (1 + np.exp(np.clip(side * 200, -30, 30))))[None].astype(np.float32)
 
-# %% ../nbs/10_phantom.ipynb #04d54637
+# %% ../nbs/10_phantom.ipynb #e539871c
 def expose(sheet:np.ndarray, # (z, y, x), density of the membranes
            rest:np.ndarray, # (z, y, x), density of all else
            msk:np.ndarray, # (z, y, x), 1 = membrane, 2 = not judged
@@ -356,12 +354,11 @@ def expose(sheet:np.ndarray, # (z, y, x), density of the membranes
            flip:bool=False, # phases flipped
            tilt:float=60., # degrees, largest tilt
            axis:str='y', # tilt axis, 'y' or 'x'
-           lean:float=0., # degrees, middle of the tilt range
            grainy:float=0., # 0..1, loss of the noise's finest detail
            restore:float=0., # 0..1, how far the coarse contrast that the lens lost is given back
            denoised:bool=False): # noise nearly gone, as after cryoCARE or IsoNet
     "The tomogram of a density, float32, background near 0."
-    k, seen = frequency(sheet.shape, pixel), wedge(sheet.shape, tilt, axis, lean)
+    k, seen = frequency(sheet.shape, pixel), wedge(sheet.shape, tilt, axis)
     lens = ((1 - restore) * ctf(k, defocus, flip) + restore * np.exp(-75 * k**2)).astype(np.float32) * seen
     signal, rest = filtered(sheet, lens), filtered(rest, lens)
     noise = filtered(rng.standard_normal(sheet.shape, dtype=np.float32), seen * np.exp(-grainy * (2.5 * k * pixel)**2))
@@ -373,7 +370,7 @@ def expose(sheet:np.ndarray, # (z, y, x), density of the membranes
     if not denoised: return signal + noise
     return filtered(signal + np.float32(.3) * noise, np.exp(-(k * np.float32(max(30, 3 * pixel)))**6))
 
-# %% ../nbs/10_phantom.ipynb #95c99186
+# %% ../nbs/10_phantom.ipynb #83ccf3a3
 def phantom(shape:tuple=(64, 256, 256), # (z, y, x)
             seed:int=0, # the same seed, the same bits
             pixel:float=10., # Å
@@ -382,7 +379,7 @@ def phantom(shape:tuple=(64, 256, 256), # (z, y, x)
             ramp:float=0., # grey ramp across the slice, in standard deviations
             border:float=0., # fraction of the width that is empty
             cell:dict|None=None, # more for `scene`: kinds, fill, dense, odd, core
-            look:dict|None=None): # more for `expose`: defocus, flip, tilt, axis, lean, grainy, restore
+            look:dict|None=None): # more for `expose`: defocus, flip, tilt, axis, grainy, restore
     "A tomogram with dark membranes, its mask (1 = membrane) and its voxel size: float32, uint8, Å. One without raises ValueError."
     rng = np.random.default_rng(seed)
     wide = tuple(fft.next_fast_len(n + 16, real=True) for n in shape)
@@ -398,7 +395,7 @@ def phantom(shape:tuple=(64, 256, 256), # (z, y, x)
     slope = rng.normal(0, 1, 3) @ [np.broadcast_to(np.linspace(-.5, .5, n).reshape([-1 if a == c else 1 for a in range(3)]), shape).ravel() for c, n in enumerate(shape)]
     return np.ascontiguousarray(vol + np.float32(ramp * vol.std()) * slope.reshape(shape).astype(np.float32)), np.ascontiguousarray(msk), float(pixel)
 
-# %% ../nbs/10_phantom.ipynb #06d5ffe6
+# %% ../nbs/10_phantom.ipynb #c27bd872
 def various(seed:int, # the same seed, the same bits
             shape:tuple=(64, 256, 256), # (z, y, x)
             pixels:tuple=(6., 20.)): # Å, finest and coarsest voxel
@@ -413,7 +410,7 @@ def various(seed:int, # the same seed, the same bits
                 odd=log(1.5, 40) if world == 'ice' else rng.choice([0., 4., 40.]),
                 core=rng.choice([0., rng.uniform(0, 1)]))
     look = dict(defocus=rng.uniform(2, 8), flip=bool(rng.random() < .7), tilt=rng.uniform(50, 70), axis=str(rng.choice(['y', 'x'])),
-                grainy=rng.choice([0., rng.uniform(0, 1.5)]), restore=rng.choice([0., rng.uniform(0, 1)]), lean=rng.uniform(-15, 15))
+                grainy=rng.choice([0., rng.uniform(0, 1.5)]), restore=rng.choice([0., rng.uniform(0, 1)]))
     given = (log(*pixels), log(low, high), denoised, rng.choice([0, rng.uniform(0, 1)]), rng.choice([0, 0, rng.uniform(.05, .3)]), cell, look)
     if world == 'plain': given = given[:3]
     for again in range(9):

@@ -13,20 +13,30 @@ from membrane_nb.train import fingerprint
 from membrane_nb.unet import pretrained, read_card
 
 
-def test_trained_on_phantoms_alone():
-    "Every volume of the card is a phantom by its name, and the parameters that made it name no file."
+def stages():
+    "The card of the weights, then that of the weights they were trained on from, and so on."
     card = read_card(pretrained())
-    assert {d['part'] for d in card['data']} == {'train', 'val', 'test'}
-    assert all(d['name'].startswith('various phantom ') for d in card['data'])
-    assert not any(card['parameters'][n] for n in ('tomo', 'mask', 'manifest', 'init'))
-    seeds = {p: {d['name'] for d in card['data'] if d['part'] == p} for p in ('train', 'val', 'test')}
-    assert not seeds['train'] & (seeds['val'] | seeds['test']) and not seeds['val'] & seeds['test']
+    while card:
+        yield card
+        card = card.get('start')
+
+
+def test_trained_on_phantoms_alone():
+    "Every volume of every card is a phantom by its name, and the parameters that made it name no file."
+    seen = {p: set() for p in ('train', 'val', 'test')}
+    for card in stages():
+        assert all(d['name'].startswith('various phantom ') for d in card['data'])
+        assert not any(card['parameters'][n] for n in ('tomo', 'mask', 'manifest'))
+        assert card['parameters']['init'] == ('pretrained' if card.get('start') else '')
+        for d in card['data']: seen[d['part']].add(d['name'])
+    assert all(seen.values()) and not seen['train'] & (seen['val'] | seen['test']) and not seen['val'] & seen['test']
 
 
 def test_real_volumes_are_in_no_training_set(shared):
     "The hash of no volume to try the software on, nor of the mask, is among those of the card."
-    seen = {d[n] for d in read_card(pretrained())['data'] for n in ('tomogram', 'mask')}
-    assert len(seen) == 2 * len(read_card(pretrained())['data'])
+    data = [d for card in stages() for d in card['data']]
+    seen = {d[n] for d in data for n in ('tomogram', 'mask')}
+    assert len(seen) == 2 * len(data)
     volumes = [read_mrc(p) for p in sorted(shared.glob('*.mrc*'))]
     assert len(volumes) == 5 and not seen & {fingerprint(v) for v in volumes}
     mask = volumes[[v.path.name for v in volumes].index('mito_mask.mrc.gz')][:]
