@@ -5,7 +5,10 @@ from pathlib import Path
 import nbformat
 import pytest
 from conftest import ROOT
-from membrane_nb.data import read_mrc, write_mrc
+from membrane_nb.data import read_mrc, read_parts, write_mrc
+from membrane_nb.metrics import best_threshold
+from membrane_nb.train import evaluate
+from membrane_nb.unet import load_unet
 
 NOTEBOOKS = sorted(p.name for p in (ROOT/'nbs').glob('[01]*.ipynb'))
 EVIDENCE = sorted(p.name for p in (ROOT/'nbs').glob('2*.ipynb'))
@@ -75,6 +78,9 @@ def test_headless_run_obeys_its_parameters(run, volumes, tmp_path):
     assert {n: card['parameters'][n] for n in SMALL} == SMALL
     assert len((tmp_path/'small'/'history.csv').read_text().splitlines()) == 3
     assert card['data'][0]['name'] == 'tomo.mrc' and card['data'][0]['shape'] == [24, 96, 80]
+    val = read_parts(volumes/'tomo.mrc', volumes/'mask.mrc', '', 3)['val']
+    counts = evaluate(load_unet(tmp_path/'small'/'weights.safetensors'), val)[1]
+    assert card['threshold'] == pytest.approx(best_threshold(counts), abs=.01), 'the card speaks of other weights than those beside it'
     assert {'weights.safetensors', 'last.ckpt', 'history.png', 'validation.png'} <= {p.name for p in (tmp_path/'small').iterdir()}
     done = papermill(run, '04_infer.ipynb', 'out2.ipynb', cwd=tmp_path, tomo=volumes/'tomo.mrc', weights='small/weights.safetensors', output='result')
     assert done.returncode == 0, done.stderr[-3000:]
