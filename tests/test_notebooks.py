@@ -3,10 +3,12 @@ import json, shutil
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from conftest import ROOT
 from membrane_nb.data import read_mrc, read_parts, write_mrc
 from membrane_nb.metrics import best_threshold
+from membrane_nb.phantom import phantom
 from membrane_nb.train import evaluate
 from membrane_nb.unet import load_unet
 
@@ -98,6 +100,23 @@ def test_fine_tuning_on_a_few_slices(run, volumes, tmp_path):
     card = json.loads((tmp_path/'tuned'/'card.json').read_text())
     assert [d['slices'] for d in card['data']] == [[3, 4], [12, 13], [20, 21]]
     assert {n: card['parameters'][n] for n in ('k', 'base', 'init')} == dict(k=7, base=16, init='pretrained')
+
+
+def test_manifest_holds_whole_tomograms_out(run, tmp_path):
+    "Three tomograms, one a part; the one with other voxels is remarked upon."
+    rows = ['tomogram,mask,split']
+    for seed, (part, size) in enumerate((('train', 10.), ('val', 10.), ('test', 14.))):
+        vol, msk, pixel = phantom((8, 64, 64), seed=3 + seed, pixel=size)
+        write_mrc(tmp_path/f'{part}.mrc', vol, pixel)
+        write_mrc(tmp_path/f'{part}_mask.mrc', msk.astype(np.int8), pixel)
+        rows.append(f'{part}.mrc,{part}_mask.mrc,{part}')
+    (tmp_path/'list.csv').write_text('\n'.join(rows))
+    done = papermill(run, '03_train.ipynb', tmp_path/'out.ipynb', manifest=tmp_path/'list.csv', name='many', output=tmp_path, epochs=1, **SMALL)
+    assert done.returncode == 0, done.stderr[-3000:]
+    card = json.loads((tmp_path/'many'/'card.json').read_text())
+    assert [(d['name'], d['part'], d['slices']) for d in card['data']] == [(f'{p}.mrc', p, [0, 8]) for p in ('train', 'val', 'test')]
+    printed = ''.join(o.get('text', '') for c in nbformat.read(tmp_path/'out.ipynb', 4).cells for o in c.get('outputs', []))
+    assert 'test.mrc: its voxels are 14.0 Å, those of the others 10.0;' in printed and 'val.mrc: its voxels' not in printed
 
 
 @pytest.mark.parametrize('nb', ['03_train.ipynb', '04_infer.ipynb'])
