@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import torch
+from conftest import ROOT
 from safetensors.torch import load_file
 
 from membrane_nb.data import read_mrc, write_mrc
@@ -56,6 +57,15 @@ def test_the_card_tells_the_story():
     assert len(card['commit']) == 40 and card['seed'] == card['parameters']['seed'] and 0 < card['threshold'] < 1
     for name in ('intended_use', 'fails', 'disclosure'): assert len(card[name]) > 80
     assert all(e['low'] <= e['dice'] <= e['high'] for e in card['evidence'].values() if 'low' in e)
+
+
+def test_the_readme_quotes_the_card():
+    evidence = read_card(pretrained())['evidence']
+    mean = lambda n: np.mean([r[n] for name, r in evidence.items() if name.startswith('phantom')])
+    quotes = [f'{r["dice"]:.3f} ({r["low"]:.3f} to {r["high"]:.3f}) | {r["surface"]:.3f} |' for name, r in evidence.items() if name.endswith('all slices')]
+    quotes += [f'{mean("dice"):.3f} (mean) | {mean("surface"):.3f} (mean) |', f'| {evidence["microtubules.mrc"]["percent_called_membrane"]:.2f} % |']
+    said = (ROOT/'README.md').read_text()
+    assert len(quotes) == 4 and [q for q in quotes if q not in said] == []
 
 
 def test_used_when_no_weights_are_named(tmp_path):
