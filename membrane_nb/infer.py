@@ -108,15 +108,15 @@ def remove_small(
         small = (lab > 0) & ~keep[lab]
         if small.any(): msk[z] = np.where(small, 0, msk[z])
 
-# %% ../nbs/04_infer.ipynb #eaa8e8e1
+# %% ../nbs/04_infer.ipynb #bc3d8497
 def fewest_voxels(
     min_size:float, # nm³
     pixel:float,    # Å
     depth:int,      # slices of the volume
 )->int: # voxels
-    "Voxels of the smallest piece to keep; in a volume thinner than 16 nm, the share of them that it holds."
+    "Voxels of the smallest piece to keep; in a volume thinner than 20 nm, the share of them that it holds."
     nm = pixel / 10
-    return round(min_size / nm**3 * min(1, depth * nm / 16))
+    return round(min_size / nm**3 * min(1, depth * nm / 20))
 
 # %% ../nbs/04_infer.ipynb #7610a5e2
 @dataclass
@@ -143,7 +143,7 @@ class Job:
             yield from segment(self.seen, self.scale, self.net, answer)
             for z, back in enumerate(map(Resampled(answer, self.vol.shape).__getitem__, range(len(self.vol)))): prob[z] = back
 
-# %% ../nbs/04_infer.ipynb #41327a4f
+# %% ../nbs/04_infer.ipynb #4a111b42
 def open_job(
     tomo:str|Path,       # tomogram (MRC)
     weights:str|Path,    # .safetensors with its card, or .pt; empty: those that ship
@@ -152,7 +152,7 @@ def open_job(
     tile:int=0,          # a multiple of 16; 0: the whole slice if it fits
     tta:bool=False,      # average over mirror images
     device:str='auto',   # auto, cpu, cuda, cuda:1, mps
-    min_size:float=1000., # nm³ of the smallest piece to keep; 0: all
+    min_size:float=1600., # nm³ of the smallest piece to keep; 0: all
 )->Job:
     "Open what a job needs; whatever is wrong raises `InputError` before any work."
     vol = read_mrc(tomo)
@@ -183,7 +183,7 @@ def draw(self:Job)->list: # files
     for name, fig in figures.items(): fig().savefig(self.folder/f'{name}.png', dpi=120)
     return [self.folder/f'{name}.png' for name in figures]
 
-# %% ../nbs/04_infer.ipynb #12b7e47b
+# %% ../nbs/04_infer.ipynb #1d4e814c
 @call_parse
 def membrane_infer(
     tomo:str='',       # tomogram (MRC)
@@ -193,7 +193,7 @@ def membrane_infer(
     tile:int=0,        # pixels of a tile, a multiple of 16; 0: the whole slice if it fits
     tta:bool=False,    # average over the eight mirror images
     device:str='auto', # auto, cpu, cuda, cuda:1, mps
-    min_size:float=1000.0, # nm³; smaller pieces are removed, 0 keeps all
+    min_size:float=1600.0, # nm³; smaller pieces are removed, 0 keeps all
 ):
     "Segment the membranes of a tomogram."
     try:
