@@ -232,12 +232,12 @@ def thread(rng:np.random.Generator, # decides start, direction and bend
            shape:tuple, # (z, y, x)
            pixel:float, # Å
            hollow:float=0.): # nm, radius of the wall; 0 is a solid thread
-    "Blob places, (n, 3) in voxels, along a bent filament with or without a hollow core."
+    "Blob places, (n, 3) in voxels, along a bent filament, solid or with a hollow core that is a little oval."
     nm, frame = pixel / 10, turned(rng, .8)
     s = np.arange(-700, 700, 2. if hollow else 2.7)
     line = np.stack([s, rng.uniform(0, 80) * np.sin(s / rng.uniform(250, 500)), 0 * s], 1)
-    around = np.arange(13 if hollow else 1) * 2 * np.pi / 13
-    ring = hollow * np.stack([0 * around + around * 12 / (2 * np.pi) / 11.2 * bool(hollow), np.cos(around), np.sin(around)], 1)
+    around, oval = np.arange(13 if hollow else 1) * 2 * np.pi / 13, rng.uniform(.8, 1.25) if hollow else 1.
+    ring = hollow * np.stack([0 * around + around * 12 / (2 * np.pi) / 11.2 * bool(hollow), oval * np.cos(around), np.sin(around) / oval], 1)
     return ((line[:, None] + ring[None]).reshape(-1, 3) @ frame) / nm + rng.uniform(0, shape)
 
 # %% ../nbs/10_phantom.ipynb #20d9433b
@@ -402,7 +402,7 @@ def various(seed:int, # the same seed, the same bits
     "A phantom of random voxel size, contents and look, for training: volume, mask, voxel size."
     rng = np.random.default_rng([seed, 1])
     log = lambda low, high: float(np.exp(rng.uniform(np.log(low), np.log(high))))
-    world = rng.choice(['plain', 'cell', 'stacks', 'ice'], p=[.25, .25, .1, .4])
+    world = rng.choice(['plain', 'cell', 'stacks', 'ice'], p=[.4, .2, .1, .3])
     denoised = bool(rng.random() < dict(plain=0, ice=.1).get(world, .35))
     low, high = dict(plain=(.5, 2), ice=(.3, 4)).get(world, (.25, 2.5)) if not denoised else (.8, 4)
     cell = dict(kinds=dict(stacks=('thylakoid',), ice=('vesicle',)).get(world), fill=dict(stacks=log(.12, .3), ice=.01).get(world, log(.03, .12)),
