@@ -227,7 +227,7 @@ def crowd(d:np.ndarray, # (z, y, x), nm to the nearest membrane
     studs = far(volume * rng.uniform(1, 4) / 9**3, 2.5, 5.5)
     return out + blobs(d.shape, ribosomes, 2.2 / nm, .35) + blobs(d.shape, studs, max(1.5 / nm, .4), .6)
 
-# %% ../nbs/10_phantom.ipynb #e8eb3888
+# %% ../nbs/10_phantom.ipynb #4ace9292
 def thread(rng:np.random.Generator, # decides start, direction and bend
            shape:tuple, # (z, y, x)
            pixel:float, # Å
@@ -395,7 +395,7 @@ def phantom(shape:tuple=(64, 256, 256), # (z, y, x)
     slope = rng.normal(0, 1, 3) @ [np.broadcast_to(np.linspace(-.5, .5, n).reshape([-1 if a == c else 1 for a in range(3)]), shape).ravel() for c, n in enumerate(shape)]
     return np.ascontiguousarray(vol + np.float32(ramp * vol.std()) * slope.reshape(shape).astype(np.float32)), np.ascontiguousarray(msk), float(pixel)
 
-# %% ../nbs/10_phantom.ipynb #c27bd872
+# %% ../nbs/10_phantom.ipynb #e342b842
 def various(seed:int, # the same seed, the same bits
             shape:tuple=(64, 256, 256), # (z, y, x)
             pixels:tuple=(6., 20.)): # Å, finest and coarsest voxel
