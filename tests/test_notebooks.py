@@ -10,7 +10,7 @@ from membrane_nb.data import read_mrc, read_parts, write_mrc
 from membrane_nb.metrics import best_threshold
 from membrane_nb.phantom import phantom
 from membrane_nb.train import evaluate
-from membrane_nb.unet import load_unet, pretrained
+from membrane_nb.unet import load_unet
 
 NOTEBOOKS = sorted(p.name for p in (ROOT/'nbs').glob('[01]*.ipynb'))
 EVIDENCE = sorted(p.name for p in (ROOT/'nbs').glob('2*.ipynb'))
@@ -99,14 +99,7 @@ def test_fine_tuning_on_a_few_slices(run, volumes, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     card = json.loads((tmp_path/'tuned'/'card.json').read_text())
     assert [d['slices'] for d in card['data']] == [[3, 4], [12, 13], [20, 21]]
-    assert {n: card['parameters'][n] for n in ('k', 'base', 'init')} == dict(k=7, base=load_unet(pretrained()).base, init='pretrained')
-
-
-def test_a_wider_copy_goes_on_learning(run, volumes, tmp_path):
-    done = papermill(run, '03_train.ipynb', tmp_path/'out.ipynb', tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', init=volumes/'weights.pt', wider=2,
-                     name='wide', output=tmp_path, epochs=1, patches_per_epoch=4, patch=32)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads((tmp_path/'wide'/'card.json').read_text())['parameters']['base'] == load_unet(tmp_path/'wide'/'weights.safetensors').base == 16
+    assert {n: card['parameters'][n] for n in ('k', 'base', 'init')} == dict(k=7, base=16, init='pretrained')
 
 
 def test_manifest_holds_whole_tomograms_out(run, tmp_path):
