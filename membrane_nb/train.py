@@ -6,7 +6,7 @@
 __all__ = ['check_choices', 'phantom_parts', 'evaluate', 'Fit', 'open_run', 'close_run', 'fingerprint', 'run_card', 'write_run',
            'show_history', 'halved']
 
-# %% ../nbs/03_train.ipynb #0687480e
+# %% ../nbs/03_train.ipynb #e4bb3306
 import copy, csv, hashlib, json, math, os, platform, shutil, subprocess, time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -26,9 +26,9 @@ from .data import InputError, Tomo, check_output, check_parameters, read_parts, 
 from .metrics import best_threshold, scores, tally
 from .phantom import phantom, various
 from .sampler import Patches, batches
-from .unet import UNet, bce_dice, label, load_unet, loss_sums, pick_device, pretrained, read_card, widened
+from .unet import UNet, bce_dice, label, load_unet, loss_sums, pick_device, pretrained, read_card
 
-# %% ../nbs/03_train.ipynb #64927a2b
+# %% ../nbs/03_train.ipynb #756b8286
 def check_choices(
     p:dict, # the parameters of a run
 ):
@@ -41,7 +41,7 @@ def check_choices(
                  name=('a plain name of a folder', lambda v: v and v == Path(v).name),
                  dims=('2 or 3', lambda v: v in (2, 3)))
     rules |= {n: ('a share, 0 to 1', lambda v: 0 <= v <= 1) for n in ('p_membrane', 'bce_weight')}
-    rules |= {n: ('above 0', lambda v: v > 0) for n in ('epochs', 'patches_per_epoch', 'base', 'wider', 'batch_size', 'lr', 'phantoms')}
+    rules |= {n: ('above 0', lambda v: v > 0) for n in ('epochs', 'patches_per_epoch', 'base', 'batch_size', 'lr', 'phantoms')}
     rules |= {n: ('a share below 1', lambda v: 0 <= v < 1) for n in ('dropout', 'ema')}
     rules |= {n: ('0 or more', lambda v: v >= 0) for n in ('seed', 'workers', 'weight_decay', 'near', 'patience', 'pixel')}
     for n, (wanted, fits) in rules.items():
