@@ -240,14 +240,14 @@ def thread(rng:np.random.Generator, # decides start, direction and bend
     ring = hollow * np.stack([0 * around + around * 12 / (2 * np.pi) / 11.2 * bool(hollow), oval * np.cos(around), np.sin(around) / oval], 1)
     return ((line[:, None] + ring[None]).reshape(-1, 3) @ frame) / nm + rng.uniform(0, shape)
 
-# %% ../nbs/10_phantom.ipynb #20d9433b
+# %% ../nbs/10_phantom.ipynb #7716f4f2
 def lookalikes(d:np.ndarray, # (z, y, x), nm to the nearest membrane
                at:np.ndarray, # (3, z, y, x), nm, from `board`
                pixel:float, # Å
                rng:np.random.Generator, # decides all
                many:float=1.): # 0 for none
     "Microtubules, actin, gold beads, ice, droplets and bright holes, kept off the membranes; how many of each varies much."
-    nm, count = pixel / 10, lambda mean: rng.poisson(many * mean * rng.exponential() * d.size * nm / 4.2e6)
+    nm, count = pixel / 10, lambda mean, many=many: rng.poisson(many * mean * rng.exponential() * d.size * nm / 4.2e6)
     far = lambda w: w[(d[tuple(np.clip(np.round(w).astype(int), 0, np.array(d.shape) - 1).T)] > 5)]
     none = np.zeros((0, 3))
     walls = [np.concatenate([none] + [far(thread(rng, d.shape, pixel, rng.uniform(9.5, 12.5))) for _ in range(count(.4))]) for _ in range(3)]
@@ -256,7 +256,7 @@ def lookalikes(d:np.ndarray, # (z, y, x), nm to the nearest membrane
     gold = far(rng.uniform(0, d.shape, (count(1.5), 3)))
     out = sum(blobs(d.shape, w, t / nm, 1.7 * rng.uniform(.4, 3.) / t**2) for w, t in zip(walls, thick))
     out += blobs(d.shape, lines, max(2. / nm, .5), .5) + blobs(d.shape, gold, rng.uniform(1.8, 3.) / nm, 12.)
-    for _ in range(count(.6)):
+    for _ in range(count(.6, min(many, 1))):
         c = rng.integers(0, d.shape)
         s = meet(ball(at - at[:, c[0], c[1], c[2]][:, None, None, None], rng.uniform(6, 40) * rng.uniform(.7, 1.3, 3)), 8 - d)
         out += np.float32(rng.uniform(.4, 1.5) * rng.choice([-1, -1, 1])) * (1 / (1 + np.exp(np.clip(s, -20, 20) / np.float32(nm / 2))))
