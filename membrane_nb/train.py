@@ -173,7 +173,7 @@ def load(self,
     self.best, self.history = state['best'], state['history']
     torch.set_rng_state(state['rng'])
 
-# %% ../nbs/03_train.ipynb #49027b54
+# %% ../nbs/03_train.ipynb #877cb171
 @patch_to(Fit)
 def run(self,
     path:Path,  # last.ckpt, written after every epoch
@@ -185,11 +185,11 @@ def run(self,
         epoch, start = len(self.history), time.monotonic()
         train_loss = self.train_epoch(epoch)
         if not np.isfinite(train_loss): raise InputError(f'epoch {epoch + 1}: the loss is {train_loss}; wanted a number: lower lr, or use fp32')
-        sums, counts = evaluate(self.smooth, self.val, self.precision)
-        val_loss = bce_dice(sums, self.bce_weight).item()
+        sums, counts = zip(*[evaluate(self.smooth, [tomogram], self.precision) for tomogram in self.val])
+        val_loss = torch.stack([bce_dice(s, self.bce_weight) for s in sums]).mean().item()
         if not np.isfinite(val_loss): raise InputError(f'epoch {epoch + 1}: the validation loss is {val_loss}; wanted a number: lower lr')
         row = dict(epoch=epoch + 1, train_loss=train_loss, val_loss=val_loss,
-                   val_dice=scores(counts)['dice'], seconds=round(time.monotonic() - start, 2))
+                   val_dice=scores(sum(counts))['dice'], seconds=round(time.monotonic() - start, 2))
         if row['val_loss'] < min(losses(), default=np.inf):
             self.best = {n: v.detach().cpu().clone(memory_format=torch.contiguous_format) for n, v in self.smooth.state_dict().items()}
         self.history.append(row)
