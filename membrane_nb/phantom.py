@@ -395,14 +395,14 @@ def phantom(shape:tuple=(64, 256, 256), # (z, y, x)
     slope = rng.normal(0, 1, 3) @ [np.broadcast_to(np.linspace(-.5, .5, n).reshape([-1 if a == c else 1 for a in range(3)]), shape).ravel() for c, n in enumerate(shape)]
     return np.ascontiguousarray(vol + np.float32(ramp * vol.std()) * slope.reshape(shape).astype(np.float32)), np.ascontiguousarray(msk), float(pixel)
 
-# %% ../nbs/10_phantom.ipynb #639c88ce
+# %% ../nbs/10_phantom.ipynb #7deeaf38
 def various(seed:int, # the same seed, the same bits
             shape:tuple=(64, 256, 256), # (z, y, x)
             pixels:tuple=(6., 20.)): # Å, finest and coarsest voxel
     "A phantom of random voxel size, contents and look, for training: volume, mask, voxel size."
     rng = np.random.default_rng([seed, 1])
     log = lambda low, high: float(np.exp(rng.uniform(np.log(low), np.log(high))))
-    world = rng.choice(['plain', 'cell', 'stacks', 'ice'], p=[.35, .1, .2, .35])
+    world = rng.choice(['plain', 'cell', 'stacks', 'ice'], p=[.5, .1, .2, .2])
     denoised = bool(rng.random() < dict(plain=0, ice=.1).get(world, .35))
     low, high = dict(plain=(.5, 2), ice=(.25, 2)).get(world, (.25, 2.5)) if not denoised else (.8, 4)
     cell = dict(kinds=dict(stacks=('thylakoid',), ice=('vesicle',)).get(world), fill=dict(stacks=log(.12, .3), ice=.01).get(world, log(.03, .12)),
