@@ -68,7 +68,7 @@ class Results:
         self.number += 1
         self._place(self.folder.with_name(f'{self.name}_{self.number}'))
 
-# %% ../nbs/14_results.ipynb #94060345
+# %% ../nbs/14_results.ipynb #92f32754
 @patch
 def _why_not(self:Results)->str: # a sentence; '' where the place is free
     "Why the work cannot go to this folder."
@@ -80,7 +80,7 @@ def _why_not(self:Results)->str: # a sentence; '' where the place is free
         if path.exists() and any(path.samefile(p) for p in inside):
             return f'{folder}: holds {path.name}, which is read; wanted another folder for the results'
     if self.old.exists() and (why := not_ours(self.old)): return f'{self.old}: holds {why}; wanted it out of the way'
-    if part.exists() and not (part/LOCK).exists() and any(part.iterdir()): return f'{part}: is not of a run of ours; wanted it out of the way'
+    if part.exists() and any(part.iterdir()) and not any((part/n).exists() for n in (LOCK, RECORD)): return f'{part}: is not of a run of ours; wanted it out of the way'
     if self.resume and not self.checkpoint: return f'{folder}: has no {CHECKPOINT}; wanted a run to resume'
     if self.resume or self.overwrite: return ''
     if folder.exists() and any(folder.iterdir()): return f'{folder}: is there already; {ways}'
@@ -100,7 +100,7 @@ def checkpoint(self:Results)->Path|None:
     "The checkpoint to resume from: that of the run that was stopped, else that of the finished one."
     return next((p for p in (self.part/CHECKPOINT, self.folder/CHECKPOINT) if p.exists()), None)
 
-# %% ../nbs/14_results.ipynb #cbfebd4a
+# %% ../nbs/14_results.ipynb #3edf9a5d
 @patch
 def begin(self:Results)->list: # sentences for the reader
     "Take the lock and the working folder; a second process at the same place raises `InputError`."
@@ -114,10 +114,10 @@ def begin(self:Results)->list: # sentences for the reader
         self._next()
         return self.begin()
     self._clear_old()
-    if self.resume: return []
-    left = [p for p in self.part.iterdir() if p.name != LOCK]
+    keep = (LOCK, CHECKPOINT) if self.resume else (LOCK,)
+    left = [p for p in self.part.iterdir() if p.name not in keep]
     for p in left: shutil.rmtree(p) if p.is_dir() and not p.is_symlink() else p.unlink()
-    return [f'{self.part}: was left by a run that did not end; emptied'] if left else []
+    return [f'{self.part}: was left by a run that did not end; emptied'] if left and not self.resume else []
 
 @patch
 def _clear_old(self:Results):
