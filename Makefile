@@ -1,7 +1,9 @@
 # make demo | test | lab | bench | env | constraints | clean
 PYTHON ?= python3
 BIN := .venv/bin
-export MPLBACKEND := agg
+# threads that wait do not keep a busy processor from working; large pages for torch
+export OMP_WAIT_POLICY := PASSIVE
+export THP_MEM_ALLOC_ENABLE := 1
 
 .PHONY: env demo test lab bench constraints clean
 
@@ -13,10 +15,12 @@ env: .venv/ready
 	$(BIN)/pip install -qq --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# all that the demo writes lies in build/demo
 demo: env
-	$(BIN)/papermill nbs/03_train.ipynb output/demo_train.ipynb -f recipes/quick.yaml -p name demo
-	$(BIN)/papermill nbs/04_infer.ipynb output/demo_infer.ipynb -p weights output/demo/weights.safetensors -p output output/demo_membranes
-	$(BIN)/papermill nbs/04_infer.ipynb output/demo_shipped.ipynb -p output output/demo_shipped_membranes
+	mkdir -p build/demo
+	$(BIN)/papermill nbs/03_train.ipynb build/demo/train.ipynb -f recipes/quick.yaml -p output build/demo -p name network -p overwrite True
+	$(BIN)/papermill nbs/04_infer.ipynb build/demo/infer.ipynb -p weights build/demo/network/weights.safetensors -p output build/demo/membranes -p overwrite True
+	$(BIN)/papermill nbs/04_infer.ipynb build/demo/shipped.ipynb -p output build/demo/shipped_membranes -p overwrite True
 	@$(BIN)/python tests/demo.py
 
 test: env
@@ -33,5 +37,6 @@ constraints:
 	$(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv
 	build/uv/bin/uv pip compile --universal --python-version 3.10 --upgrade --extra dev --no-annotate --no-header setup.py --output-file constraints.txt
 
+# what this Makefile made, nothing of output/
 clean:
-	rm -rf .venv .pytest_cache build *.egg-info output/demo* output/phantom*
+	rm -rf .venv .pytest_cache build *.egg-info

@@ -83,22 +83,23 @@ def check_ranges(
         if not low <= given[name] <= high:
             raise InputError(f'parameter {name}: found {given[name]!r}; wanted {low} to {high}')
 
-# %% ../nbs/13_checks.ipynb #a3136648
+# %% ../nbs/13_checks.ipynb #608711ce
 def progress(
     steps,           # what to go through
     total:int,       # how many there are
     what:str,        # 'slices'
     every:float=30., # seconds between two lines of a log, at least
 ):
-    "Go through `steps` and show the progress: a bar in JupyterLab and in a terminal, else a line now and then and one at the end."
+    "Go through `steps` and show the progress: a bar in JupyterLab and in a terminal, else a line now and then."
     if sys.stderr.isatty() or 'JPY_SESSION_NAME' in os.environ:
-        yield from tqdm(steps, total=total, unit=f' {what}')
+        yield from tqdm(steps, total=total, unit=f' {what}', leave=False)
         return
     start = said = time.monotonic()
     for i, step in enumerate(steps, 1):
         yield step
         now = time.monotonic()
-        if now - said < every and i != total: continue
+        last = i == total and now - start > every
+        if now - said < every and not last: continue
         said = now
         left = (now - start) * (total - i) / i
         print(f'{i} of {total} {what}, {now - start:.0f} s, {left:.0f} s left', flush=True)
