@@ -8,12 +8,13 @@ from statistics import median
 import numpy as np
 import torch
 
-from membrane_nb.data import Tomo, create, measure, read_mrc, slabs
-from membrane_nb.infer import auto_tile, open_job
+from membrane_nb.data import Tomo, measure_scale, slabs
+from membrane_nb.infer import open_job
 from membrane_nb.phantom import phantom
 from membrane_nb.sampler import Patches, batches
 from membrane_nb.train import Fit, phantom_parts
-from membrane_nb.unet import UNet, folded, label
+from membrane_nb.unet import UNet, auto_tile, folded, label
+from membrane_nb.volume import new_mrc, open_volume
 
 SHAPE = (512, 1024, 1024)
 
@@ -30,7 +31,7 @@ def make_volumes(folder):
     vol, msk, pixel = phantom((64, 256, 256), seed=0)
     def fill(name, part, dtype, n):
         if (folder/name).exists(): return
-        with create(folder/name, (n, *SHAPE[1:]), dtype, pixel) as out:
+        with new_mrc(folder/name, (n, *SHAPE[1:]), dtype, pixel) as out:
             for z in range(n): out[z] = np.tile(part[z % 64], (4, 4))
     fill('tomo.mrc', vol, np.float32, SHAPE[0])
     fill('mask.mrc', msk, np.int8, SHAPE[0])
@@ -41,14 +42,14 @@ def make_volumes(folder):
 
 def first_batch(folder):
     "From the start of the process to the first batch of the whole tomogram."
-    tomo = Tomo.read(folder/'tomo.mrc', folder/'mask.mrc')
+    tomo = Tomo.open(folder/'tomo.mrc', folder/'mask.mrc')
     x, y = next(iter(batches(Patches([(tomo, tomo.annotated)]), 0)))
     print(tuple(x.shape), f'{peak():.2f}')
 
 
 def segment(folder, n):
     "Segment n slices and print the peak."
-    for z in open_job(folder/f'tomo{n}.mrc', folder/'weights.pt', folder/f'out{n}', device='cpu').run(): pass
+    open_job(folder/f'tomo{n}.mrc', folder/'weights.pt', folder/f'out{n}', device='cpu', overwrite=True).run(pictures=False)
     print(f'{peak():.2f}')
 
 
@@ -68,12 +69,12 @@ def plain(net, slab):
 
 def speed(folder, way, n=6):
     "Label n slices in one way and print the median of the seconds a slice takes."
-    vol = read_mrc(folder/'tomo16.mrc')
-    assert auto_tile(vol.shape, 4) == 0
+    vol = open_volume(folder/'tomo16.mrc')
+    assert auto_tile(UNet(), vol.shape) == 0
     torch.manual_seed(0)
     net, run = (UNet().eval(), plain) if way == 'plain' else (folded(UNet()), label)
     seconds, start = [], time.monotonic()
-    for z, slab in slabs(vol, measure(vol), 7, range(4, 4 + n)):
+    for z, slab in slabs(vol, measure_scale(vol), 7, range(4, 4 + n)):
         run(net, slab)
         seconds.append(time.monotonic() - start)
         start = time.monotonic()
@@ -92,7 +93,7 @@ def same_weights():
             for _ in f.run(Path(tmp)/'a.ckpt', {}): pass
         for row in c.run(Path(tmp)/'c.ckpt', {}):
             if row['epoch'] == 2: break
-        d.load(Path(tmp)/'c.ckpt')
+        d.load(torch.load(Path(tmp)/'c.ckpt', weights_only=True))
         for _ in d.run(Path(tmp)/'c.ckpt', {}): pass
     same = lambda x, y: all(torch.equal(v, y.net.state_dict()[n]) for n, v in x.net.state_dict().items())
     return same(a, b), same(a, d)

@@ -12,19 +12,20 @@ SHARED = ROOT.parent/'shared'/'data'
 
 
 @pytest.fixture(scope='session')
-def run():
-    "Run a command of this environment in a folder (the repository by default)."
+def run(tmp_path_factory):
+    "Run a command of this environment in a folder (the repository by default); results without a name go to a temporary folder."
+    elsewhere = str(tmp_path_factory.mktemp('output'))
     def run(*args, cwd=ROOT, **env):
         path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
         return subprocess.run([str(a) for a in args], cwd=cwd, capture_output=True, text=True,
-                              env=os.environ | dict(PATH=path, MPLBACKEND='agg') | env)
+                              env=os.environ | dict(PATH=path, MEMBRANE_OUTPUT=elsewhere) | env)
     return run
 
 
 @pytest.fixture(scope='session')
 def volumes(tmp_path_factory):
     "A small phantom, its mask, and weights of a small untrained network, as files."
-    from membrane_nb.data import write_mrc
+    from membrane_nb.volume import write_mrc
     from membrane_nb.phantom import phantom
     from membrane_nb.unet import UNet
     folder = tmp_path_factory.mktemp('volumes')

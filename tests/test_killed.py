@@ -1,62 +1,98 @@
 "A process that is killed leaves the last good run, and its work goes on where it was."
-import json, signal, subprocess, sys, time
+import os, signal, subprocess, sys
 
+import pytest
 import torch
+from conftest import ROOT
+from membrane_nb.checks import InputError
+from membrane_nb.infer import open_job
+from membrane_nb.results import Results
 from safetensors.torch import load_file
 
-from conftest import ROOT
-
-RUN = """
-import sys, torch
+TRAIN = """
+import ast, sys
 from pathlib import Path
-from membrane_nb.sampler import Patches
-from membrane_nb.train import Fit, close_run, open_run, phantom_parts, write_run
-from membrane_nb.unet import UNet
-runs, epochs, resume = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == 'resume'
-parts = phantom_parts(0, n=1, shape=(8, 64, 64))
-part = open_run(runs, 'run', resume, dict(base=8))
-torch.manual_seed(1)
-fit = Fit(UNet(3, 8, dropout=.1), Patches(parts['train'], 8, 3, 32), parts['val'], epochs, schedule='constant')
-if resume: fit.load(part/'last.ckpt')
-for row in fit.run(part/'last.ckpt', dict(base=8)): print(row['epoch'], flush=True)
-write_run(part, fit, dict(epochs=epochs))
-close_run(part)
+import nbformat
+from membrane_nb.train import open_run
+cells = nbformat.read('nbs/03_train.ipynb', 4).cells
+exec(next(c for c in cells if 'parameters' in c.metadata.get('tags', [])).source, p := {})
+p = {n: p[n] for n in p['__annotations__']} | dict(patches_per_epoch=4, patch=32, k=3, base=4, dropout=.1, schedule='constant') | ast.literal_eval(sys.argv[1])
+run = open_run(p)
+fit = run.start()
+for row in fit.run(run.results.part/'last.ckpt', run.about): print(row['epoch'], flush=True)
+run.finish(fit, run.score(fit))
 """
-start = lambda *args: subprocess.Popen([sys.executable, '-c', RUN, *map(str, args)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+def train(volumes, output, **p):
+    p = dict(tomo=str(volumes/'tomo.mrc'), mask=str(volumes/'mask.mrc'), output=str(output), name='run') | p
+    return subprocess.Popen([sys.executable, '-c', TRAIN, repr(p)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
-def test_killed_and_resumed(tmp_path):
-    assert start(tmp_path, 1, 'new').wait() == 0
+def test_killed_and_resumed(volumes, tmp_path):
+    assert train(volumes, tmp_path, epochs=1).wait() == 0
     first = load_file(tmp_path/'run'/'weights.safetensors')
-    killed = start(tmp_path, 40, 'new')
+    again = train(volumes, tmp_path, epochs=1)
+    assert 'is there already; wanted another name, or overwrite=True' in again.communicate()[1]
+    killed = train(volumes, tmp_path, epochs=400, overwrite=True)
     while killed.stdout.readline().strip() != '4': pass
     killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed.communicate()
     assert all(torch.equal(v, first[n]) for n, v in load_file(tmp_path/'run'/'weights.safetensors').items())
-    assert json.loads((tmp_path/'run'/'card.json').read_text()) == dict(epochs=1)
-    again = start(tmp_path, 9, 'resume')
-    assert int(again.stdout.readline()) in (5, 6) and again.wait() == 0
-    (tmp_path/'straight').mkdir()
-    assert start(tmp_path/'straight', 9, 'new').wait() == 0
-    resumed, straight = (torch.load(f/'run'/'last.ckpt', weights_only=True)['net'] for f in (tmp_path, tmp_path/'straight'))
-    assert all(torch.equal(v, straight[n]) for n, v in resumed.items())
-    assert [p.name for p in tmp_path.glob('run*')] == ['run']
+    resumed = train(volumes, tmp_path, epochs=9, resume=True)
+    said, wrong = resumed.communicate()
+    assert resumed.returncode == 0 and int(said.split()[0]) in (5, 6), wrong
+    assert train(volumes, tmp_path/'straight', epochs=9).wait() == 0
+    a, b = (torch.load(f/'run'/'last.ckpt', weights_only=True)['net'] for f in (tmp_path, tmp_path/'straight'))
+    assert all(torch.equal(v, b[n]) for n, v in a.items())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['run', 'straight']
+
+
+def test_a_killed_run_is_not_thrown_away(volumes, tmp_path):
+    "L8: without resume, the checkpoint of a killed run is refused, not removed."
+    killed = train(volumes, tmp_path, epochs=400)
+    while killed.stdout.readline().strip() != '2': pass
+    killed.kill()
+    killed.communicate()
+    with pytest.raises(InputError, match='is a run that was stopped; wanted resume=True'): Results(tmp_path/'run')
+    assert (tmp_path/'.run.part'/'last.ckpt').exists()
+    assert Results(tmp_path/'run', given=False).folder.name == 'run_2'
 
 
 SEGMENT = """
 import sys, time
 from membrane_nb.infer import open_job
-for z in open_job(*sys.argv[1:4], device='cpu').run(): print(z, flush=True); time.sleep(.05)
+job = open_job(*sys.argv[1:4], device='cpu', overwrite=True)
+job.results.begin()
+for z in job.steps(): print(z, flush=True); time.sleep(.05)
 """
 
 
 def test_killed_segmentation_leaves_the_last_result(volumes, tmp_path):
-    args = [sys.executable, '-c', SEGMENT, str(volumes/'tomo.mrc'), str(volumes/'weights.pt'), str(tmp_path)]
-    assert subprocess.run(args, cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
-    before = {n: (tmp_path/n).read_bytes() for n in ('prob.mrc', 'mask.mrc')}
-    killed = subprocess.Popen(args, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    "S2, D10: the old results are whole, and what the dead run left is emptied by the next one."
+    place = volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'out'
+    open_job(*place, device='cpu').run(pictures=False)
+    before = {p.name: p.read_bytes() for p in (tmp_path/'out').iterdir()}
+    killed = subprocess.Popen([sys.executable, '-c', SEGMENT, *map(str, place)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     while killed.stdout.readline().strip() != '5': pass
-    killed.kill(); killed.wait()
-    assert {n: (tmp_path/n).read_bytes() for n in before} == before
-    assert subprocess.run(args, cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
-    assert sorted(p.name for p in tmp_path.iterdir()) == ['mask.mrc', 'prob.mrc']
+    with pytest.raises(InputError, match='another run writes there now'): open_job(*place, device='cpu', overwrite=True).results.begin()
+    killed.kill()
+    killed.communicate()
+    assert {p.name: p.read_bytes() for p in (tmp_path/'out').iterdir()} == before
+    open_job(*place, device='cpu', overwrite=True).run(pictures=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['out']
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_the_command_line_cleanly(volumes, tmp_path, number):
+    "D10: a cluster's SIGTERM and a closed terminal leave nothing behind, and one line is said."
+    from membrane_nb.volume import new_mrc, open_volume
+    import numpy as np
+    vol = open_volume(volumes/'tomo.mrc')
+    with new_mrc(tmp_path/'long.mrc', (2000, 96, 80), np.float32, 10.) as out:
+        for z in range(2000): out[z] = vol[z % 24]
+    command = [f'{os.path.dirname(sys.executable)}/membrane_infer', '--tomo', tmp_path/'long.mrc', '--weights', volumes/'weights.pt', '--output', tmp_path/'out']
+    done = subprocess.Popen([str(c) for c in command], stderr=subprocess.PIPE, text=True)
+    while not (tmp_path/'.out.part'/'.lock').exists(): assert done.poll() is None
+    done.send_signal(number)
+    said = done.communicate()[1]
+    assert done.returncode == 1 and said.splitlines()[-1] == 'membrane_infer: stopped' and 'Traceback' not in said
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['long.mrc']

@@ -4,15 +4,15 @@ import subprocess, sys
 import numpy as np
 
 from conftest import ROOT
-from membrane_nb.data import create
+from membrane_nb.volume import new_mrc
 
 PEAK = "from bench import peak; print(1024 * peak())"
-SEGMENT = "import sys; from membrane_nb.infer import open_job\nfor z in open_job(*sys.argv[1:4], device='cpu').run(): pass\n" + PEAK
+SEGMENT = "import sys; from membrane_nb.infer import open_job\nopen_job(*sys.argv[1:4], device='cpu', overwrite=True).run(pictures=False)\n" + PEAK
 START = """
 import sys
 from membrane_nb.data import Tomo
 from membrane_nb.sampler import Patches, batches
-t = Tomo.read(*sys.argv[1:3])
+t = Tomo.open(*sys.argv[1:3])
 next(iter(batches(Patches([(t, t.annotated)]), 0)))
 """ + PEAK
 
@@ -20,7 +20,7 @@ next(iter(batches(Patches([(t, t.annotated)]), 0)))
 def volume(path, shape, dtype):
     rng = np.random.default_rng(0)
     one = (rng.normal(size=shape[1:]) > 1 if dtype == np.int8 else rng.normal(size=shape[1:])).astype(dtype)
-    with create(path, shape, dtype) as out:
+    with new_mrc(path, shape, dtype) as out:
         for z in range(shape[0]): out[z] = one
     return path
 

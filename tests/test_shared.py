@@ -2,14 +2,16 @@
 import numpy as np
 import pytest
 
-from membrane_nb.data import InputError, Tomo, read_mrc, read_parts
+from membrane_nb.checks import InputError
+from membrane_nb.data import Tomo, read_parts
 from membrane_nb.infer import open_job
+from membrane_nb.volume import open_volume
 
 
 def segmented(run, shared, volumes, tmp_path, name):
-    done = run('membrane_infer', '--tomo', shared/name, '--weights', volumes/'weights.pt', '--output', tmp_path, '--device', 'cpu')
+    done = run('membrane_infer', '--tomo', shared/name, '--weights', volumes/'weights.pt', '--output', tmp_path/'out', '--device', 'cpu')
     assert done.returncode == 0, done.stderr
-    vol, prob, msk = read_mrc(shared/name), read_mrc(tmp_path/'prob.mrc'), read_mrc(tmp_path/'mask.mrc')
+    vol, prob, msk = open_volume(shared/name), open_volume(tmp_path/'out'/'prob.mrc'), open_volume(tmp_path/'out'/'mask.mrc')
     assert prob.shape == msk.shape == vol.shape and prob.pixel == msk.pixel == vol.pixel
     return done, prob
 
@@ -23,12 +25,13 @@ def test_mito(shared):
 
 def test_microtubules_are_recognised_as_inverted(run, shared, volumes, tmp_path):
     done, prob = segmented(run, shared, volumes, tmp_path, 'microtubules.mrc')
-    assert 'microtubules.mrc: density is bright' in done.stderr and 'sign is turned' in done.stderr
+    assert 'microtubules.mrc: membranes are taken as bright, its sign is turned' in done.stderr
 
 
 @pytest.mark.parametrize('name', ['mito_tomo.mrc', 'mito_noisy_tomo.mrc', 'chlamydomonas_z129.mrc'])
 def test_dark_volumes_are_not_turned(shared, volumes, tmp_path, name):
-    assert open_job(shared/name, volumes/'weights.pt', tmp_path, device='cpu').notes == []
+    notes = open_job(shared/name, volumes/'weights.pt', tmp_path/'out', device='cpu').notes
+    assert len(notes) == 1 and f'{name}: membranes are taken as dark' in notes[0]
 
 
 def test_one_slice_is_segmented(run, shared, volumes, tmp_path):
@@ -37,4 +40,4 @@ def test_one_slice_is_segmented(run, shared, volumes, tmp_path):
 
 
 def test_a_mask_of_another_tomogram(shared):
-    with pytest.raises(InputError, match='as the tomogram'): Tomo.read(shared/'microtubules.mrc', shared/'mito_mask.mrc.gz')
+    with pytest.raises(InputError, match='as the tomogram'): Tomo.open(shared/'microtubules.mrc', shared/'mito_mask.mrc.gz')

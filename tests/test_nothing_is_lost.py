@@ -1,0 +1,173 @@
+"What lies on the user's disk stays there: results appear whole, under a name that was free or of ours."
+import json, os, subprocess, sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from membrane_nb.checks import InputError
+from membrane_nb.infer import open_job
+from membrane_nb.results import RECORD, Results
+from membrane_nb.unet import UNet
+from membrane_nb.volume import open_volume, write_mrc
+
+TINY = dict(epochs=1, patches_per_epoch=2, patch=32, base=4, batch_size=1)
+
+
+def content(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else '' for p in sorted(folder.rglob('*'))}
+
+
+def papermill(run, nb, out, **p):
+    return run('papermill', ROOT/'nbs'/nb, out, *(a for n, v in p.items() for a in ('-p', n, v)))
+
+
+def test_a_run_named_as_the_folder_of_the_data(run, volumes, tmp_path):
+    "L1, L2: tomogram, mask and notes in data/cell, its neighbours cell.part and cell.old, and a run that is to be called cell."
+    for folder in ('cell', 'cell.part', 'cell.old'):
+        (tmp_path/'data'/folder).mkdir(parents=True)
+        (tmp_path/'data'/folder/'notes.txt').write_text('slice 7')
+    for name in ('tomo.mrc', 'mask.mrc'): (tmp_path/'data'/'cell'/name).write_bytes((volumes/name).read_bytes())
+    before = content(tmp_path/'data')
+    p = dict(tomo=tmp_path/'data'/'cell'/'tomo.mrc', mask=tmp_path/'data'/'cell'/'mask.mrc', output=tmp_path/'data', name='cell') | TINY
+    for more in ({}, dict(overwrite=True)):
+        done = papermill(run, '03_train.ipynb', tmp_path/'o.ipynb', **p, **more)
+        assert done.returncode != 0 and 'data/cell: holds' in done.stderr and 'no list of files of ours' in done.stderr
+        assert content(tmp_path/'data') == before
+    done = papermill(run, '03_train.ipynb', tmp_path/'o.ipynb', **(p | dict(name='run')))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {n: c for n, c in content(tmp_path/'data').items() if not n.startswith('run')} == before
+
+
+def test_a_phantom_over_somebodys_tomogram(run, tmp_path):
+    "L4: 04_infer without a tomogram, into a folder of the user's."
+    (tmp_path/'mydata').mkdir()
+    (tmp_path/'mydata'/'tomo.mrc').write_text('years of work')
+    done = papermill(run, '04_infer.ipynb', tmp_path/'o.ipynb', output=tmp_path/'mydata')
+    assert done.returncode != 0 and 'mydata: holds tomo.mrc, and no list of files of ours' in done.stderr
+    assert content(tmp_path/'mydata') == {'tomo.mrc': b'years of work'}
+
+
+@pytest.mark.parametrize('name', ['prob.mrc', 'mask.mrc', '.prob.mrc.part', 'overlays.png'])
+def test_an_input_inside_the_folder_of_the_results(volumes, tmp_path, name):
+    "L5, L7: also with overwrite, also where the folder is ours."
+    (tmp_path/'x').mkdir()
+    (tmp_path/'x'/name).write_bytes((volumes/'tomo.mrc').read_bytes())
+    with pytest.raises(InputError, match='no list of files of ours'): open_job(tmp_path/'x'/name, volumes/'weights.pt', tmp_path/'x', device='cpu')
+    (tmp_path/'x'/RECORD).write_text(json.dumps(dict(files=[name])))
+    with pytest.raises(InputError, match='which is read'): open_job(tmp_path/'x'/name, volumes/'weights.pt', tmp_path/'x', device='cpu', overwrite=True)
+    os.symlink(tmp_path/'x', tmp_path/'link')
+    with pytest.raises(InputError, match='which is read'): open_job(tmp_path/'x'/name, volumes/'weights.pt', tmp_path/'link', device='cpu', overwrite=True)
+    assert (tmp_path/'x'/name).read_bytes() == (volumes/'tomo.mrc').read_bytes()
+
+
+def test_default_names_do_not_collide(run, volumes, tmp_path):
+    "L6: two tomograms of one name, and names with a dot in them."
+    for name in ('r1/rec.mrc', 'r2/rec.mrc', 'TS_10.00Apx.mrc', 'TS_10.50Apx.mrc'):
+        (tmp_path/name).parent.mkdir(exist_ok=True)
+        (tmp_path/name).write_bytes((volumes/'tomo.mrc').read_bytes())
+    for name in ('r1/rec.mrc', 'r2/rec.mrc', 'TS_10.00Apx.mrc', 'TS_10.50Apx.mrc'):
+        job = open_job(tmp_path/name, volumes/'weights.pt', root=tmp_path, device='cpu')
+        job.run(pictures=False)
+    assert {p.parent.name for p in tmp_path.glob('*/mask.mrc')} == {'rec_membranes', 'rec_membranes_2', 'TS_10.00Apx_membranes', 'TS_10.50Apx_membranes'}
+
+
+def test_links_are_not_written_through(volumes, tmp_path):
+    "L7: links in the place of a result; the folder is refused, and what they point at stays."
+    (tmp_path/'o').mkdir()
+    (tmp_path/'precious.txt').write_text('precious')
+    for name in ('.prob.mrc.part', 'overlays.png'): os.symlink(tmp_path/'precious.txt', tmp_path/'o'/name)
+    with pytest.raises(InputError, match='no list of files of ours'): open_job(volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'o', device='cpu', overwrite=True)
+    assert (tmp_path/'precious.txt').read_text() == 'precious'
+
+
+def test_runs_of_similar_names(tmp_path):
+    "L3: foo.part is a name like any other."
+    for name in ('foo.part', 'foo'):
+        r = Results(tmp_path/name)
+        r.begin()
+        (r.part/'weights').write_text(name)
+        r.finish()
+    assert {p.parent.name: p.read_text() for p in tmp_path.glob('*/weights')} == {'foo.part': 'foo.part', 'foo': 'foo'}
+
+
+def test_a_finished_result_is_not_replaced_in_silence(volumes, tmp_path):
+    "L8, S15: refused; with overwrite nothing of the older one stays, its surface neither."
+    torch.manual_seed(0)
+    net = UNet(7, 4)
+    torch.nn.init.constant_(net.out.bias, -20)
+    torch.save(net.state_dict(), tmp_path/'nothing.pt')
+    open_job(volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'out', device='cpu', threshold=.01, min_size=0).run()
+    before = content(tmp_path/'out')
+    assert 'surface.png' in before
+    with pytest.raises(InputError, match='is there already'): open_job(volumes/'tomo.mrc', tmp_path/'nothing.pt', tmp_path/'out', device='cpu')
+    assert content(tmp_path/'out') == before
+    job = open_job(volumes/'tomo.mrc', tmp_path/'nothing.pt', tmp_path/'out', device='cpu', overwrite=True)
+    job.run()
+    assert job.share == 0 and not open_volume(tmp_path/'out'/'mask.mrc')[:].any() and 'surface.png' not in content(tmp_path/'out')
+
+
+def test_a_volume_cannot_be_written(volumes):
+    "L9"
+    vol = open_volume(volumes/'tomo.mrc')
+    before = vol[0]
+    with pytest.raises(TypeError): vol[0] = 0
+    vol[0][:] = 0
+    assert (vol[0] == before).all() and before.any()
+
+
+def test_two_processes_in_one_folder(volumes, tmp_path):
+    "S1: the second is refused while the first one works; its result is of one tomogram."
+    first = open_job(volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'out', device='cpu')
+    first.results.begin()
+    code = f"from membrane_nb.infer import open_job; open_job({str(volumes/'tomo.mrc')!r}, {str(volumes/'weights.pt')!r}, {str(tmp_path/'out')!r}, device='cpu').run()"
+    second = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert second.returncode != 0 and 'another run writes there now' in second.stderr
+    first.run(pictures=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['out']
+
+
+def test_a_tomogram_that_changes_while_it_is_read(volumes, tmp_path):
+    "S7: replaced in the middle, the work ends in an error and leaves no result."
+    (tmp_path/'t.mrc').write_bytes((volumes/'tomo.mrc').read_bytes())
+    job = open_job(tmp_path/'t.mrc', volumes/'weights.pt', tmp_path/'out', device='cpu')
+    write_mrc(tmp_path/'t.mrc', 2 * open_volume(tmp_path/'t.mrc')[:], 10.)
+    with pytest.raises(InputError, match='t.mrc: was changed while it was read'): job.run(pictures=False)
+    job.results.abandon()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['t.mrc']
+
+
+def test_a_picture_that_fails_is_a_remark(volumes, tmp_path, monkeypatch):
+    "D8: the masks survive."
+    import membrane_nb.view
+    monkeypatch.setattr(membrane_nb.view, 'show_ortho', lambda *a, **k: 1 / 0)
+    job = open_job(volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'out', device='cpu')
+    job.run()
+    assert any(n.startswith('views.png: could not be drawn') for n in job.notes)
+    assert {'mask.mrc', 'overlays.png'} <= set(content(tmp_path/'out')) and 'views.png' not in content(tmp_path/'out')
+
+
+def test_odd_surroundings(run, volumes, tmp_path):
+    "D8: a closed stdout, an odd backend, a name that is not UTF-8, one column."
+    name = os.fsdecode(b'cell\xff.mrc')
+    (tmp_path/name).write_bytes((volumes/'tomo.mrc').read_bytes())
+    done = run('membrane_infer', '--tomo', os.fsdecode(os.fsencode(tmp_path/name)), '--weights', volumes/'weights.pt', '--output', tmp_path/'one', MPLBACKEND='nonsense')
+    assert done.returncode == 0 and 'Traceback' not in done.stderr, done.stderr
+    assert (tmp_path/'one'/'mask.mrc').exists()
+    write_mrc(tmp_path/'column.mrc', np.random.default_rng(0).normal(size=(9, 40, 1)).astype(np.float32), 10.)
+    code = f'{os.path.dirname(sys.executable)}/membrane_infer --tomo {tmp_path}/column.mrc --weights {volumes}/weights.pt --output {tmp_path}/two >&-'
+    done = subprocess.run(['bash', '-c', code], capture_output=True, text=True)
+    assert 'Traceback' not in done.stderr and (tmp_path/'two'/'mask.mrc').exists()
+
+
+def test_files_are_readable_by_the_group(volumes, tmp_path):
+    "Results have the permissions that the user's umask gives, weights too."
+    from test_door import parameters
+    from membrane_nb.train import open_run
+    p = parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, **TINY)
+    r = open_run(p)
+    fit = r.start()
+    for _ in fit.run(r.results.part/'last.ckpt', r.about): pass
+    folder = r.finish(fit, r.score(fit))
+    (tmp_path/'plain').touch()
+    assert {p.stat().st_mode for p in folder.iterdir()} == {(tmp_path/'plain').stat().st_mode}
