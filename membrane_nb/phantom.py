@@ -268,6 +268,7 @@ def ctf(k:np.ndarray, # 1/Å, spatial frequency
         flip:bool=False, # phases flipped, as most pipelines do
         fade:float=300.): # Å², the B factor of the envelope
     "Contrast transfer at 300 kV, Cs 2.7 mm, amplitude contrast 0.07; positive at low frequency."
+    # At 300 kV it is .01969 Å. It stays .0197: the phantoms that cards name must be the same bits.
     wave, cs = .0197, 2.7e7
     turn = np.pi * wave * defocus * 1e4 * k**2 - np.pi / 2 * cs * wave**3 * k**4
     pass_ = np.sqrt(1 - .07**2) * np.sin(turn) + .07 * np.cos(turn)
@@ -374,7 +375,7 @@ def expose(sheet:np.ndarray, # (z, y, x), density of the membranes
 def phantom(shape:tuple=(64, 256, 256), # (z, y, x)
             seed:int=0, # the same seed, the same bits
             pixel:float=10., # Å
-            cnr:float=1., # contrast-to-noise ratio of a voxel, see `contrast`
+            cnr:float=1., # contrast-to-noise ratio of a voxel, before denoising and ramp; above 2 not always reached
             denoised:bool=False, # noise nearly gone
             ramp:float=0., # grey ramp across the slice, in standard deviations
             border:float=0., # fraction of the width that is empty
