@@ -11,36 +11,52 @@ from membrane_nb.infer import open_job
 from membrane_nb.metrics import scores, tally
 from membrane_nb.phantom import phantom
 from membrane_nb.train import fingerprint
-from membrane_nb.unet import pretrained, read_card
+from membrane_nb.unet import pretrained, read_card, read_provenance
+
+
+def card_of_the_weights(): return json.loads(pretrained().with_name('card.json').read_text('utf-8'))
+
+
+def evidence_of_each(): return json.loads(pretrained().with_name('provenance.json').read_text('utf-8'))['evidence']
 
 
 def stages():
-    "The card of the weights, then that of the weights they were trained on from, and so on."
-    card = read_card(pretrained())
-    while card:
-        yield card
-        card = card.get('start')
+    "The parameters of the weights, then those of the weights they were trained on, and so on."
+    card = card_of_the_weights()
+    return [card['parameters']] + [card['parameters'] | run['changed'] for run in card['start']]
 
 
 def test_trained_on_phantoms_alone():
-    "Every volume of every card is a phantom by its name, and the parameters that made it name no file."
+    "Every volume of every run is a phantom by its name, and the parameters that made it name no file."
     seen = {p: set() for p in ('train', 'val', 'test')}
-    for card in stages():
-        assert all(d['name'].startswith('various phantom ') for d in card['data'])
-        assert not any(card['parameters'][n] for n in ('tomo', 'mask', 'manifest'))
-        assert card['parameters']['init'] == ('pretrained' if card.get('start') else '')
-        for d in card['data']: seen[d['part']].add(d['name'])
+    runs = [[d for d in read_provenance(pretrained()) if d['run'] == i] for i in range(len(stages()))]
+    assert sum(map(len, runs)) == len(read_provenance(pretrained()))
+    for i, (parameters, data) in enumerate(zip(stages(), runs)):
+        assert data and all(d['name'].startswith('various phantom ') for d in data)
+        assert not any(parameters[n] for n in ('tomo', 'mask', 'manifest'))
+        assert parameters['init'] == ('pretrained' if i + 1 < len(runs) else '')
+        for d in data: seen[d['part']].add(d['name'])
     assert all(seen.values()) and not seen['train'] & (seen['val'] | seen['test']) and not seen['val'] & seen['test']
 
 
+def test_the_card_counts_what_was_seen():
+    "Four runs; the volumes of each part, and their seeds, are those of provenance.json."
+    card, rows = card_of_the_weights(), read_provenance(pretrained())
+    assert [run['run'] for run in card['start']] == [1, 2, 3]
+    for part, said in card['data'].items():
+        names = [d['name'].split()[-1] for d in rows if d['run'] == 0 and d['part'] == part]
+        assert said['volumes'] == len(names) and said['what'].endswith(f'{min(names)} to {max(names)}')
+
+
 def test_real_volumes_are_in_no_training_set(shared):
-    "The hash of no volume to try the software on, nor of the mask, is among those of the card."
-    data = [d for card in stages() for d in card['data']]
+    "The hash of no volume to try the software on, nor of the mask, is among those of the runs."
+    data = read_provenance(pretrained())
     seen = {d[n] for d in data for n in ('tomogram', 'mask')}
     assert len(seen) == 2 * len(data)
-    volumes = [read_mrc(p) for p in sorted(shared.glob('*.mrc*'))]
-    assert len(volumes) == 5 and not seen & {fingerprint(v) for v in volumes}
-    mask = volumes[[v.path.name for v in volumes].index('mito_mask.mrc.gz')][:]
+    volumes = {p.name: read_mrc(p) for p in sorted(shared.glob('*.mrc*'))}
+    assert {'mito_tomo.mrc.gz', 'mito_noisy_tomo.mrc.gz', 'mito_mask.mrc.gz'} <= volumes.keys()
+    assert not seen & {fingerprint(v) for v in volumes.values()}
+    mask = volumes['mito_mask.mrc.gz'][:]
     assert not seen & {fingerprint(mask.astype(t)) for t in (np.uint8, np.int8)}
 
 
@@ -52,16 +68,33 @@ def test_small_half_precision_and_finite():
 
 
 def test_the_card_tells_the_story():
-    card = read_card(pretrained())
-    json.dumps(card, allow_nan=False)
+    card, each = card_of_the_weights(), evidence_of_each()
+    json.dumps([card, each], allow_nan=False)
+    assert pretrained().with_name('card.json').stat().st_size < 10_000
     assert len(card['commit']) == 40 and card['seed'] == card['parameters']['seed'] and 0 < card['threshold'] < 1
     for name in ('intended_use', 'fails', 'disclosure'): assert len(card[name]) > 80
-    assert all(e['low'] <= e['dice'] <= e['high'] for e in card['evidence'].values() if 'low' in e)
+    intervals = [e for e in [*card['evidence'].values(), *each.values()] if 'low' in e]
+    assert len(intervals) == 4 + 52 and all(e['low'] <= e['dice'] <= e['high'] for e in intervals)
+
+
+def test_the_card_sums_up_its_evidence():
+    "Means and standard errors are those of the single phantoms; the rows of real volumes are the same."
+    said, each = card_of_the_weights()['evidence'], evidence_of_each()
+    phantoms = [e for name, e in each.items() if name.startswith('phantom')]
+    assert len(phantoms) == said['phantoms']['phantoms'] == 48
+    for name in ('dice', 'surface', 'seen_dice', 'most_dice'):
+        values, summary = np.array([e[name] for e in phantoms]), said['phantoms'][name]
+        np.testing.assert_allclose([summary['mean'], summary['standard_error']], [values.mean(), values.std(ddof=1) / 48**.5], atol=1e-6)
+    real = [name for name in each if not name.startswith('phantom')]
+    assert set(said) == {'phantoms', *real}
+    for name in real:
+        assert said[name].keys() == each[name].keys()
+        np.testing.assert_allclose(list(said[name].values()), list(each[name].values()), atol=1e-6)
 
 
 def test_the_readme_quotes_the_card():
-    evidence = read_card(pretrained())['evidence']
-    mean = lambda n: np.mean([r[n] for name, r in evidence.items() if name.startswith('phantom')])
+    evidence = card_of_the_weights()['evidence']
+    mean = lambda n: evidence['phantoms'][n]['mean']
     quotes = [f'{r["dice"]:.3f} ({r["low"]:.3f} to {r["high"]:.3f}) | {r["surface"]:.3f} |' for name, r in evidence.items() if name.endswith('all slices')]
     quotes += [f'{mean("dice"):.3f} (mean) | {mean("surface"):.3f} (mean) |', f'| {evidence["microtubules.mrc"]["percent_called_membrane"]:.2f} % |']
     said = (ROOT/'README.md').read_text()
@@ -72,6 +105,6 @@ def test_used_when_no_weights_are_named(tmp_path):
     "A phantom of a seed that no run uses, segmented by the weights that ship at the threshold of their card."
     vol, msk, pixel = phantom((12, 160, 160), seed=777)
     job = open_job(write_mrc(tmp_path/'t.mrc', vol, pixel).path, '', tmp_path/'out', device='cpu')
-    assert job.threshold == read_card(pretrained())['threshold'] and job.notes == []
+    assert job.threshold == read_card(pretrained()).threshold == card_of_the_weights()['threshold'] and job.notes == []
     for _ in job.run(): pass
     assert scores(tally(read_mrc(tmp_path/'out'/'mask.mrc')[:].astype(np.uint8), msk))['dice'] > .85
