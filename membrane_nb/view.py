@@ -4,21 +4,26 @@
 
 # %% auto #0
 __all__ = ['MEMBRANE', 'IGNORE', 'window', 'grey', 'overlay', 'shade', 'same_shape', 'show_slices', 'jpeg', 'browse', 'scale_bar',
-           'show_ortho', 'coarsen', 'quadrics', 'decimate', 'mesh', 'normals', 'show_surface', 'surface']
+           'show_ortho', 'coarsen', 'mesh', 'show_surface', 'surface']
 
 # %% ../nbs/11_view.ipynb #8b41a0ed
 import io
 
-import matplotlib.pyplot as plt
+import fast_simplification
 import numpy as np
 import plotly.graph_objects as go
+import trimesh
 from ipywidgets import FloatSlider, HBox, Image as Picture, IntSlider, Layout, VBox
 from matplotlib.figure import Figure
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from skimage.measure import marching_cubes
+
+from .checks import InputError
 
 # %% ../nbs/11_view.ipynb #e6ffae7f
 def window(
@@ -56,6 +61,21 @@ def overlay(
     for c in range(3): rgb[..., c] = img + alpha * (np.where(ignore, np.float32(IGNORE[c]), np.float32(MEMBRANE[c])) - img)
     return rgb
 
+# %% ../nbs/11_view.ipynb #c13a00bf
+def _largest(
+    msk:np.ndarray, # (y, x), labels 0, 1 and 2 (ignore), or a probability 0..1
+    step:int,       # pixels along the edge of a block
+) -> np.ndarray: # (y/step, x/step)
+    "The largest value of each block; 2 only where no membrane is, of at least 1/2 where it is a probability."
+    rows, cols = (range(0, n, step) for n in msk.shape)
+    def top(
+        v:np.ndarray, # (y, x)
+    ): # (y/step, x/step)
+        "The maximum of each block."
+        return np.maximum.reduceat(np.maximum.reduceat(v, rows, 0), cols, 1)
+    membrane = top(np.where(msk == 2, 0, msk))
+    return np.where(top(msk == 2) & (membrane < .5), 2, membrane)
+
 # %% ../nbs/11_view.ipynb #64a744c5
 def shade(
     img:np.ndarray, # (y, x), any real dtype
@@ -69,15 +89,19 @@ def shade(
     step = -(-max(img.shape) // longest)
     if step > 1: img = np.asarray(Image.fromarray(np.asarray(img, np.float32)).reduce(step))
     g = grey(img, lo, hi)
-    return g if msk is None else overlay(g, np.asarray(msk)[::step, ::step], opacity)
+    if msk is None: return g
+    msk = np.asarray(msk)
+    return overlay(g, _largest(msk, step) if step > 1 else msk, opacity)
 
 # %% ../nbs/11_view.ipynb #0df8d114
 def same_shape(
     vol, # (z, y, x)
     msk, # (z, y, x) or None
 ):
-    "Refuse a mask of another shape with a ValueError."
-    if msk is not None and tuple(msk.shape) != tuple(vol.shape): raise ValueError(f'the mask is {msk.shape}, the volume {vol.shape}')
+    "Refuse, with `InputError`, a mask of another shape."
+    if msk is None: return
+    found, wanted = tuple(msk.shape), tuple(vol.shape)
+    if found != wanted: raise InputError(f'the mask has the shape {found}; wanted that of the volume, {wanted}')
 
 # %% ../nbs/11_view.ipynb #db364ac3
 def show_slices(
@@ -93,13 +117,14 @@ def show_slices(
     zs = list(dict.fromkeys(((np.arange(n) + .5) * d / n).astype(int).tolist())) if zs is None else list(zs)
     cols, (lo, hi) = min(len(zs), 5), window(vol)
     rows = -(-len(zs) // cols)
-    fig, axes = plt.subplots(rows, cols, figsize=(1.6 * cols, rows * (1.6 * h / w + .25)), squeeze=False, dpi=88, layout='constrained')
+    tall = min(max(1.6 * h / w, .4), 8) + .25 # inches: a slice of one column or row is drawn too
+    fig = Figure(figsize=(1.6 * cols, rows * tall), dpi=88, layout='constrained')
+    axes = fig.subplots(rows, cols, squeeze=False)
     for ax in axes.flat: ax.axis('off')
     for ax, z in zip(axes.flat, zs):
         img = shade(vol[z], lo, hi, None if msk is None else msk[z], opacity, longest=512)
         ax.imshow(img, cmap='gray', vmin=0, vmax=255)
         ax.set_title(f'z = {z}', fontsize=8)
-    plt.close(fig)
     return fig
 
 # %% ../nbs/11_view.ipynb #1040fdba
@@ -160,8 +185,9 @@ def show_ortho(
     same_shape(vol, msk)
     (d, h, w), (z, y, x) = vol.shape, at or [s // 2 for s in vol.shape]
     thick, (lo, hi) = max(d, w // 10), window(vol)
-    fig, axes = plt.subplots(2, 2, figsize=(4.4, 4.4 * (h + thick) / (w + thick)), dpi=80, layout='constrained',
-                             width_ratios=(w, thick), height_ratios=(h, thick))
+    tall = min(max(4.4 * (h + thick) / (w + thick), 1.2), 12) # inches: a volume of one column or row is drawn too
+    fig = Figure(figsize=(4.4, tall), dpi=80, layout='constrained')
+    axes = fig.subplots(2, 2, width_ratios=(w, thick), height_ratios=(h, thick))
     planes = [(lambda v: v[z], (x, y)), (lambda v: np.stack([v[i][:, x] for i in range(d)], 1), (z, y)),
               (lambda v: np.stack([v[i, y] for i in range(d)]), (x, z))]
     for ax, name, (cut, (right, down)) in zip(axes.flat, (f'xy, z = {z}', f'zy, x = {x}', f'xz, y = {y}'), planes):
@@ -172,7 +198,6 @@ def show_ortho(
         ax.set_title(name, fontsize=8)
     for ax in axes.flat: ax.axis('off')
     scale_bar(axes[0, 0], w, getattr(vol, 'pixel', 0) if pixel is None else pixel)
-    plt.close(fig)
     return fig
 
 # %% ../nbs/11_view.ipynb #c3cad431
@@ -191,80 +216,61 @@ def coarsen(
     return out
 
 # %% ../nbs/11_view.ipynb #dd1d5ecd
-_I, _J = np.triu_indices(4)
-
-def quadrics(
+def _pair_faces(
     verts:np.ndarray, # (n, 3)
-    tri:np.ndarray,   # (m, 3) int, rows of three vertices
-) -> np.ndarray: # (n, 10), upper triangles of 4 x 4 matrices
-    "The squared distance to the planes around each vertex, weighted by their area."
-    a, b, c = np.moveaxis(verts[tri], 1, 0)
-    n = np.cross(b - a, c - a)
-    area = np.linalg.norm(n, axis=1, keepdims=True) + 1e-12
-    plane = np.c_[n, -(n * a).sum(1)] / area
-    q = plane[:, _I] * plane[:, _J] * np.where(_I == _J, 1, 2) * area
-    return np.stack([np.bincount(tri.ravel(), np.repeat(col, 3), len(verts)) for col in q.T], 1)
+    tri:np.ndarray,   # (m, 3) int, a closed surface that may touch itself along edges
+) -> tuple: # verts (n', 3) and tri (m, 3) of the same places; two triangles an edge
+    "Part the sheets of a surface that share an edge."
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        a, b = tri.ravel(), np.roll(tri, -1, 1).ravel() # each half of an edge runs from a to b
+        corner = np.arange(tri.size)
+        after = np.roll(corner.reshape(-1, 3), -1, 1).ravel() # the next corner of the same triangle
+        up, down = corner[a < b], corner[a > b]
+        up = up[np.lexsort((b[up], a[up]))]
+        if not ((np.diff(a[up]) == 0) & (np.diff(b[up]) == 0)).any(): break
+        down = down[np.lexsort((rng.random(len(down)), a[down], b[down]))] # of four halves, any two
+        pairs = np.r_[up, after[up]], np.r_[after[down], down]
+        n, new = connected_components(coo_array((np.ones(len(pairs[0]), bool), pairs), shape=(len(corner),) * 2))
+        parted = np.empty((n, 3), verts.dtype)
+        parted[new] = verts[a]
+        verts, tri = parted, new.reshape(-1, 3)
+    return verts, tri
 
-# %% ../nbs/11_view.ipynb #0708bab4
-def _cheapest(
-    v:np.ndarray, # (n, 3) vertices
-    t:np.ndarray, # (m, 3) triangles
-    q:np.ndarray, # (n, 10) quadrics
-)->tuple: # ends i and j of edges that share no vertex, cheapest first
-    "The edges that cost less than any neighbour of theirs."
-    i, j = np.concatenate([t[:, [0, 1]], t[:, [1, 2]], t[:, [2, 0]]]).T
-    if (i < j).any(): i, j = i[i < j], j[i < j]
-    h = np.c_[(v[i] + v[j]) / 2, np.ones(len(i))]
-    order = np.argsort((h[:, _I] * h[:, _J] * (q[i] + q[j])).sum(1) + 1e-3 * ((v[i] - v[j])**2).sum(1))
-    rank, best = np.argsort(order), np.full(len(v), len(order))
-    for end in (i, j): np.minimum.at(best, end, rank)
-    pick = order[(best[i[order]] == rank[order]) & (best[j[order]] == rank[order])]
-    return i[pick], j[pick]
-
-# %% ../nbs/11_view.ipynb #5a03de8a
-def decimate(
-    verts:np.ndarray, # (n, 3) float32
-    tri:np.ndarray,   # (m, 3) int, rows of three vertices
+# %% ../nbs/11_view.ipynb #714809ad
+def _simplify(
+    verts:np.ndarray, # (n, 3)
+    tri:np.ndarray,   # (m, 3) int, a closed surface
     faces:int,        # triangles at most
-) -> tuple: # verts (n, 3) float32 and faces (m, 3) int32
-    "A mesh with fewer triangles, by rounds of edge collapses."
-    v, t = verts.astype(np.float64), tri.astype(np.int64)
-    q = quadrics(v, t)
-    while len(t) > faces:
-        i, j = (end[:max(1, (len(t) - faces + 1) // 2)] for end in _cheapest(v, t, q))
-        v[i], q[i], to = (v[i] + v[j]) / 2, q[i] + q[j], np.arange(len(v))
-        to[j] = i
-        t = to[t]
-        t = t[(t[:, 0] != t[:, 1]) & (t[:, 1] != t[:, 2]) & (t[:, 2] != t[:, 0])]
-        used, t = np.unique(t, return_inverse=True)
-        v, q, t = v[used], q[used], t.reshape(-1, 3)
-    return v.astype(np.float32), t.astype(np.int32)
+) -> tuple: # verts and tri
+    "A closed surface with fewer triangles, two at each edge."
+    for _ in range(10): # one call may stop early
+        if len(tri) <= faces: break
+        verts, tri = fast_simplification.simplify(verts, tri, target_count=faces)
+    return _pair_faces(verts, tri)
 
-# %% ../nbs/11_view.ipynb #541ef7d6
+# %% ../nbs/11_view.ipynb #35b8a8a3
 def mesh(
-    msk,              # (z, y, x), labels or probability, numpy slicing
-    pixel:float,      # Å; 0: not known, the mesh is then in voxels
-    faces:int=40_000, # triangles at most
-) -> tuple: # vertices (n, 3) float32, x y z in nm; triangles (m, 3) int32
-    "The surface of a mask (marching cubes, Lorensen and Cline 1987). Raises ValueError where there is no membrane."
+    msk,               # (z, y, x), labels or probability, numpy slicing
+    pixel:float,       # Å; 0: not known, the mesh is then in voxels and has no origin
+    faces:int=40_000,  # triangles at most
+    origin:tuple=None, # x, y, z in Å of the volume's first corner; None: what the mask says, else 0
+) -> tuple: # vertices (n, 3) float32, x y z in nm; triangles (m, 3) int32, counter-clockwise from outside
+    "The closed surface of a mask (marching cubes, Lorensen and Cline 1987). Raises `InputError` where there is no membrane."
     step = int(np.ceil((np.prod(msk.shape, dtype=float) / 8e6) ** (1/3)))
-    part = np.pad(coarsen(msk, step), 1)
-    if not part.any(): raise ValueError('the mask has no membrane voxel: there is no surface')
+    part = np.pad(coarsen(msk, step), 4) # the smoothing reaches 3 blocks: the surface is closed at the border
+    if not part.any(): raise InputError('the mask has no membrane voxel: there is no surface')
     soft = gaussian_filter(part, .8)
     verts, tri = marching_cubes(soft, min(.4 if step == 1 else .15, .4 * soft.max()))[:2]
-    verts = (verts[:, ::-1] - .5) * (step * (pixel / 10 or 1))
-    return decimate(verts.astype(np.float32), tri[:, ::-1].astype(np.int32), faces)
-
-# %% ../nbs/11_view.ipynb #8f715ae9
-def normals(
-    verts:np.ndarray, # (n, 3)
-    tri:np.ndarray,   # (m, 3) int, rows of three vertices
-) -> np.ndarray: # (n, 3), of length 1
-    "The direction in which each vertex faces, its triangles weighted by their area."
-    a, b, c = np.moveaxis(verts[tri], 1, 0)
-    flat = np.cross(b - a, c - a)
-    n = np.stack([np.bincount(tri.ravel(), np.repeat(flat[:, i], 3), len(verts)) for i in range(3)], 1)
-    return n / np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-12)
+    verts, tri = _simplify(verts[:, ::-1], tri, faces) # z y x to x y z mirrors: from inwards to outwards
+    body = trimesh.Trimesh(verts, tri, process=False)
+    for _ in range(2):
+        excess = (body.volume - part.sum()) / body.area
+        body.vertices = body.vertices - excess * body.vertex_normals
+    verts = (body.vertices - 3.5) * (step * (pixel / 10 or 1))
+    if origin is None: origin = getattr(msk, 'origin', (0, 0, 0))
+    if pixel: verts = verts + np.asarray(origin) / 10
+    return verts.astype(np.float32), body.faces.astype(np.int32)
 
 # %% ../nbs/11_view.ipynb #87036dfb
 def show_surface(
@@ -275,8 +281,9 @@ def show_surface(
     "The surface of a mask, seen from above and aside."
     verts, tri = mesh(msk, pixel, faces)
     lamp = np.float32([.3, -.5, .8])
-    light = .35 + .65 * np.abs(normals(verts, tri)[tri].mean(1) @ (lamp / np.linalg.norm(lamp)))
-    fig = plt.figure(figsize=(4, 3.4), dpi=80, layout='constrained')
+    facing = trimesh.Trimesh(verts, tri, process=False).vertex_normals[tri].mean(1)
+    light = .35 + .65 * np.abs(facing @ (lamp / np.linalg.norm(lamp)))
+    fig = Figure(figsize=(4, 3.4), dpi=80, layout='constrained')
     ax = fig.add_subplot(projection='3d', box_aspect=np.ptp(verts, 0) + 1e-6)
     ax.add_collection3d(Poly3DCollection(verts[tri], facecolors=np.float32(MEMBRANE) / 255 * light[:, None], edgecolors='none'))
     unit = 'nm' if pixel else 'voxels'
@@ -284,7 +291,6 @@ def show_surface(
         ax.set(**{f'{name}lim': (lo, hi), f'{name}label': f'{name}, {unit}'})
         ax.tick_params(labelsize=6)
     ax.view_init(40, -60)
-    plt.close(fig)
     return fig
 
 # %% ../nbs/11_view.ipynb #f9091aa3
