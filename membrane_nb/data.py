@@ -285,7 +285,9 @@ def only_near(
         m = msk[z]
         far = distance_transform_edt(m != 1) * pixel / 10 > near if (m == 1).any() else np.ones(m.shape, bool)
         out[z] = np.where((m == 0) & far, 2, m)
-    return Mask(out, '2', msk.name)
+    judged = Mask(out, '2', msk.name)
+    judged.voxels = msk.voxels # it is known by the file it was made from
+    return judged
 
 # %% ../nbs/00_data.ipynb #215db3cf
 def split(
@@ -333,8 +335,10 @@ class Tomo:
         self.scale = measure_scale(self.seen, self.name, self.density)
         self.voxels = self.scale.voxels if self.seen is self.vol else fingerprint(self.vol)
         self.notes += said + scale_notes(self.scale, self.name, self.density)
+        self.files = [self.vol] if getattr(self.vol, 'stamp', ()) else []
         if self.msk is None: return
         if not isinstance(self.msk, Mask): self.msk = Mask(self.msk, self.ignore, f'mask of {self.name}')
+        if getattr(self.msk.vol, 'stamp', ()): self.files.append(self.msk.vol)
         self.rows = self.msk.rows
         self.notes.append(self.msk.note)
     @property
@@ -342,11 +346,6 @@ class Tomo:
         "From the first to the last slice with membrane in its mask."
         z = np.flatnonzero(self.rows.any(axis=1))
         return range(int(z[0]), int(z[-1]) + 1)
-    @property
-    def files(self):
-        "The files that were opened."
-        vols = [self.vol] + [self.msk.vol] * (self.msk is not None)
-        return [v for v in vols if getattr(v, 'stamp', ())]
     @classmethod
     def open(cls,
         tomo:str|Path,      # a volume (MRC)

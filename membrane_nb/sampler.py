@@ -14,7 +14,8 @@ from fastcore.basics import patch
 from scipy import fft
 from torch.utils.data import DataLoader, Dataset
 
-from .data import InputError, Tomo
+from .checks import InputError
+from .data import Tomo
 
 # %% ../nbs/01_sampler.ipynb #cadd08a8
 class Anchors:
