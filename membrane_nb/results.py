@@ -102,7 +102,7 @@ def checkpoint(self:Results)->Path|None:
     "The checkpoint to resume from: that of the run that was stopped, else that of the finished one."
     return next((p for p in (self.part/CHECKPOINT, self.folder/CHECKPOINT) if p.exists()), None)
 
-# %% ../nbs/14_results.ipynb #3040db7a
+# %% ../nbs/14_results.ipynb #e521096c
 @patch
 def begin(self:Results)->list: # sentences for the reader
     "Take the lock and the working folder; a second process at the same place raises `InputError`."
@@ -159,7 +159,9 @@ def picture(self:Results,
 @patch
 def abandon(self:Results):
     "Leave nothing behind of work that failed, unless it can be resumed."
-    if self.lock is None or not self.lock.is_locked: return
+    if self.lock is None or not self.part.exists(): return
+    try: self.lock.acquire(timeout=0) # ours already, or of nobody
+    except Timeout: return
     if not (self.part/CHECKPOINT).exists(): shutil.rmtree(self.part, ignore_errors=True)
     self.lock.release(force=True)
 
