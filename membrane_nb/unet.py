@@ -356,8 +356,9 @@ def read_provenance(
     weights:str|Path, # weights.safetensors, or a .pt
 )->list: # dicts: name, part, slices, tomogram, mask, run ...
     "The volumes that some weights have seen, in their own run and in those they started from; empty where nothing is known."
-    path = Path(weights).expanduser().with_name('provenance.json')
-    if path.with_name('card.json').exists() and os.path.lexists(path): record = _read_record(path, _Provenance, 64)
+    weights = Path(weights).expanduser()
+    path = weights.with_name('provenance.json')
+    if weights.suffix == '.safetensors' and os.path.lexists(path): record = _read_record(path, _Provenance, 64)
     else: record = _checked(path.with_name('card.json'), _Provenance, dict(data=_old_data(read_card(weights).model_extra)))
     return [seen.model_dump() for seen in record.data]
 
