@@ -21,11 +21,12 @@ from .data import Tomo
 class Anchors:
     "All membrane voxels of some slices, of which any can be drawn with equal chance."
     def __init__(self,
-        tomo:Tomo, # with its table of membrane voxels per row
+        tomo:Tomo, # with its table of membrane voxels per row; without a mask it has none
         zs:range,  # slices to draw from
     ):
         self.tomo, self.zs = tomo, zs
-        self.below = tomo.rows[zs.start:zs.stop].ravel().cumsum(dtype=np.int64)
+        rows = np.zeros((len(tomo.vol), 1), np.int32) if tomo.msk is None else tomo.rows
+        self.below = rows[zs.start:zs.stop].ravel().cumsum(dtype=np.int64)
     def __len__(self): return int(self.below[-1])
     def __getitem__(self,
         i:int, # 0..len(self)-1
@@ -204,7 +205,8 @@ class Patches(Dataset):
         self.anchors = [Anchors(tomo, zs) for tomo, zs in parts]
         self.membrane = np.cumsum([len(a) for a in self.anchors])
         self.voxels = np.cumsum([len(a.zs) * np.prod(a.tomo.vol.shape[1:], dtype=np.int64) for a in self.anchors])
-        if not self.membrane[-1]: raise InputError(f'{parts[0][0].name}: no membrane voxel in slices {parts[0][1]} to train on')
+        annotated = any(tomo.msk is not None for tomo, _ in parts)
+        if not self.membrane[-1] and (annotated or p_membrane): raise InputError(f'{parts[0][0].name}: no membrane voxel in slices {parts[0][1]} to train on')
     def __len__(self): return self.n
 
 # %% ../nbs/01_sampler.ipynb #8e7b1871
@@ -242,7 +244,9 @@ def __getitem__(self:Patches,
 )->tuple: # x (k, size, size) float32; y (1, size, size) uint8: 0 background, 1 membrane, 2 ignore
     "Patch `j`, scaled."
     rng, tomo, z, y, x = self.where(j)
-    img, msk = tomo.scale(cut(tomo.vol, z, y, x, self.k, self.size)), cut(tomo.msk, z, y, x, 1, self.size)[0]
+    img = tomo.scale(cut(tomo.vol, z, y, x, self.k, self.size))
+    if tomo.msk is None: msk = np.full(img.shape[1:], 2)
+    else: msk = cut(tomo.msk, z, y, x, 1, self.size)[0]
     change = dict(none=lambda rng, *xy: xy, flips=turn, full=augmented)[self.augment]
     img, msk = change(rng, img, msk.astype(np.uint8))
     return torch.from_numpy(img.copy()), torch.from_numpy(msk.copy())[None]

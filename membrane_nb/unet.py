@@ -7,7 +7,7 @@ __all__ = ['FLOATS', 'Block', 'UNet', 'loss_sums', 'bce_dice', 'label', 'halo', 
            'from_state', 'load_unet', 'pretrained', 'Card', 'read_card', 'read_provenance', 'write_card', 'pick_device']
 
 # %% ../nbs/02_unet.ipynb #6beada6b
-import json, math, os, re, warnings, zipfile
+import json, math, os, re, reprlib, warnings, zipfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -312,9 +312,9 @@ def _read_record(
     if len(text) > largest * 1e6: raise InputError(f'{path}: is larger than {largest:g} MB; wanted a {path.name} beside some weights')
     try:
         given = json.loads(text)
-        json.dumps(given, allow_nan=False)
+        json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as e: raise InputError(f'{path}: is not JSON ({e}); wanted a {path.name} beside some weights') from None
-    if not isinstance(given, dict): raise InputError(f'{path}: holds {str(given)[:40]!r}; wanted an object with named fields')
+    if not isinstance(given, dict): raise InputError(f'{path}: holds {reprlib.repr(given)}; wanted an object with named fields')
     return _checked(path, kind, given)
 
 def _checked(
@@ -326,7 +326,7 @@ def _checked(
     try: return kind.model_validate(given)
     except ValidationError as e: error = e.errors()[0]
     where, said = '.'.join(str(n) for n in error['loc']), error['msg'].removeprefix('Value error, ').replace('Input should be', 'wanted')
-    raise InputError(f'{path}: {where}: found {str(error["input"])[:40]!r}; {said}')
+    raise InputError(f'{path}: {where}: found {reprlib.repr(error["input"])}; {said}')
 
 # %% ../nbs/02_unet.ipynb #2ecec45b
 def read_card(
@@ -356,8 +356,9 @@ def read_provenance(
     weights:str|Path, # weights.safetensors, or a .pt
 )->list: # dicts: name, part, slices, tomogram, mask, run ...
     "The volumes that some weights have seen, in their own run and in those they started from; empty where nothing is known."
-    path = Path(weights).expanduser().with_name('provenance.json')
-    if path.with_name('card.json').exists() and os.path.lexists(path): record = _read_record(path, _Provenance, 64)
+    weights = Path(weights).expanduser()
+    path = weights.with_name('provenance.json')
+    if weights.suffix == '.safetensors' and os.path.lexists(path): record = _read_record(path, _Provenance, 64)
     else: record = _checked(path.with_name('card.json'), _Provenance, dict(data=_old_data(read_card(weights).model_extra)))
     return [seen.model_dump() for seen in record.data]
 
