@@ -13,6 +13,7 @@ import fast_simplification
 import numpy as np
 import plotly.graph_objects as go
 import trimesh
+from IPython import get_ipython
 from ipywidgets import FloatSlider, HBox, Image as Picture, IntSlider, Layout, VBox
 from matplotlib.figure import Figure
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
@@ -102,6 +103,20 @@ def same_shape(
     if msk is None: return
     found, wanted = tuple(msk.shape), tuple(vol.shape)
     if found != wanted: raise InputError(f'the mask has the shape {found}; wanted that of the volume, {wanted}')
+
+# %% ../nbs/11_view.ipynb #0c7eb3ab
+def _render_figures():
+    "Let a notebook show the figures that its cells return; it keeps what `%config InlineBackend` says."
+    shell = get_ipython()
+    if shell is None or any(Figure in f.type_printers for f in shell.display_formatter.formatters.values()): return
+    from IPython.core.pylabtools import select_figure_formats
+    from matplotlib_inline.config import InlineBackend
+    config = InlineBackend.instance(parent=shell)
+    config.shell = shell
+    if config not in shell.configurables: shell.configurables.append(config)
+    select_figure_formats(shell, config.figure_formats, **config.print_figure_kwargs)
+
+_render_figures()
 
 # %% ../nbs/11_view.ipynb #db364ac3
 def show_slices(
@@ -237,7 +252,7 @@ def _pair_faces(
         verts, tri = parted, new.reshape(-1, 3)
     return verts, tri
 
-# %% ../nbs/11_view.ipynb #714809ad
+# %% ../nbs/11_view.ipynb #09d3e1a4
 def _simplify(
     verts:np.ndarray, # (n, 3)
     tri:np.ndarray,   # (m, 3) int, a closed surface
@@ -249,7 +264,7 @@ def _simplify(
         verts, tri = fast_simplification.simplify(verts, tri, target_count=faces)
     return _pair_faces(verts, tri)
 
-# %% ../nbs/11_view.ipynb #35b8a8a3
+# %% ../nbs/11_view.ipynb #2e961cf3
 def mesh(
     msk,               # (z, y, x), labels or probability, numpy slicing
     pixel:float,       # Å; 0: not known, the mesh is then in voxels and has no origin
@@ -263,14 +278,14 @@ def mesh(
     soft = gaussian_filter(part, .8)
     verts, tri = marching_cubes(soft, min(.4 if step == 1 else .15, .4 * soft.max()))[:2]
     verts, tri = _simplify(verts[:, ::-1], tri, faces) # z y x to x y z mirrors: from inwards to outwards
-    body = trimesh.Trimesh(verts, tri, process=False)
     for _ in range(2):
+        body = trimesh.Trimesh(verts, tri, process=False)
         excess = (body.volume - part.sum()) / body.area
-        body.vertices = body.vertices - excess * body.vertex_normals
-    verts = (body.vertices - 3.5) * (step * (pixel / 10 or 1))
+        verts = verts - excess * body.vertex_normals
+    verts = (verts - 3.5) * (step * (pixel / 10 or 1))
     if origin is None: origin = getattr(msk, 'origin', (0, 0, 0))
-    if pixel: verts = verts + np.asarray(origin) / 10
-    return verts.astype(np.float32), body.faces.astype(np.int32)
+    if pixel: verts += np.asarray(origin) / 10
+    return verts.astype(np.float32), tri.astype(np.int32)
 
 # %% ../nbs/11_view.ipynb #87036dfb
 def show_surface(
