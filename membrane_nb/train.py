@@ -347,6 +347,23 @@ def provenance_of(
                  tomogram=t.voxels, mask=t.msk.voxels) for p, ts in parts.items() for t, zs in ts]
     return data + [d | dict(run=d.get('run', 0) + 1) for d in before]
 
+def _in_words(
+    part:list, # of (Tomo, range of slices)
+)->list: # 'cell.mrc, slices 0 to 57'
+    "The volumes of a part, at most eight by name."
+    words = [f'{t.name}, slices {zs.start} to {zs.stop - 1}' for t, zs in part[:8]]
+    return words + [f'and {len(part) - 8} more'] * (len(part) > 8)
+
+def _story(
+    before:dict,     # card of the weights that the run started from; {} where there are none
+    parameters:dict, # of this run
+)->list: # a dict a run, the latest first
+    "The runs that came before, and which of their parameters were others."
+    if not before.get('date'): return []
+    changed = {n: v for n, v in before['parameters'].items() if parameters.get(n) != v}
+    first = dict(run=1, changed=changed) | {n: before.get(n) for n in ('commit', 'date', 'versions', 'data')}
+    return [first] + [s | dict(run=s['run'] + 1) for s in before.get('start') or []]
+
 def run_card(
     parameters:dict, # of the run
     parts:dict,      # train, val, test: lists of (Tomo, range of slices)
@@ -362,9 +379,9 @@ def run_card(
                 density='bright' if signs == {-1} else 'dark',
                 best_epoch=1 + int(np.argmin([r['val_loss'] for r in fit.history])),
                 scores={p: scores(sum(c), chosen['threshold']) for p, c in counts.items()},
-                data={p: len(parts[p]) for p in parts}, commit=library_commit(), versions=versions(),
+                data={p: _in_words(ts) for p, ts in parts.items()}, commit=library_commit(), versions=versions(),
                 date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
-                start={n: before[n] for n in ('parameters', 'commit', 'versions', 'date', 'start') if before.get(n)})
+                start=_story(before, parameters))
 
 # %% ../nbs/03_train.ipynb #3f9004cf
 @patch_to(Run)
