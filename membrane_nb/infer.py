@@ -6,7 +6,7 @@
 __all__ = ['Mirrored', 'segment', 'remove_small', 'fewest_voxels', 'Job', 'open_job', 'membrane_infer']
 
 # %% ../nbs/04_infer.ipynb #453e66e1
-import hashlib, json, os, signal, sys, time, warnings
+import hashlib, os, signal, sys, time, warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -22,7 +22,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import nn
 
-from .checks import InputError, check_ranges, progress
+from .checks import InputError, check_ranges, progress, to_json
 from .data import DENSITIES, Scale, Tomo, check_unchanged, slabs
 from .metrics import scores, tally
 from .phantom import phantom
@@ -129,7 +129,7 @@ class Job:
         self.share = float(np.mean([np.count_nonzero(msk[z]) for z in range(len(msk))]) / np.prod(msk.shape[1:]))
         if t.msk is not None: self.scores = scores(sum(tally(msk[z].astype(bool), t.msk[z]) for z in range(len(msk))))
 
-# %% ../nbs/04_infer.ipynb #b45fe5b3
+# %% ../nbs/04_infer.ipynb #929e7e31
 @patch
 def run(self:Job,
     pictures:bool=True, # draw them too
@@ -143,13 +143,8 @@ def run(self:Job,
     check_unchanged([self.tomo])
     if pictures: self.notes += self.draw()
     about = dict(membrane_share=self.share, scores=self.scores or None, notes=self.notes, seconds=round(time.monotonic() - start, 1))
-    (self.results.part/'segmentation.json').write_text(json.dumps(self.record | about, indent=1, default=_null))
+    (self.results.part/'segmentation.json').write_text(to_json(self.record | about), encoding='utf-8', errors='backslashreplace')
     return self.results.finish()
-
-def _null(
-    x, # what JSON does not know
-): # None
-    return None
 
 @patch
 def draw(self:Job)->list: # sentences: what could not be drawn

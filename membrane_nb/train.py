@@ -360,9 +360,12 @@ def _story(
 )->list: # a dict a run, the latest first
     "The runs that came before, and which of their parameters were others."
     if not before.get('date'): return []
-    changed = {n: v for n, v in before['parameters'].items() if parameters.get(n) != v}
-    first = dict(run=1, changed=changed) | {n: before.get(n) for n in ('commit', 'date', 'versions', 'data')}
-    return [first] + [s | dict(run=s['run'] + 1) for s in before.get('start') or []]
+    told = []
+    for i, run in enumerate([dict(before, changed={}), *(before.get('start') or [])], 1):
+        then = before['parameters'] | run['changed']
+        changed = {n: v for n, v in then.items() if parameters.get(n) != v}
+        told.append(dict(run=i, changed=changed) | {n: run.get(n) for n in ('commit', 'date', 'versions', 'data')})
+    return told
 
 def run_card(
     parameters:dict, # of the run

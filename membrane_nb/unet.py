@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .checks import InputError, check_choices, check_ranges, existing_file
+from .checks import InputError, check_choices, check_ranges, existing_file, to_json
 
 # %% ../nbs/02_unet.ipynb #6228f716
 def _norm(
@@ -374,14 +374,6 @@ def _old_data(
     return data
 
 # %% ../nbs/02_unet.ipynb #67b798d4
-def _finite(
-    v, # of JSON
-): # the same
-    "Numbers that are not finite become null, in lists and dicts too."
-    if isinstance(v, dict): return {n: _finite(a) for n, a in v.items()}
-    if isinstance(v, (list, tuple)): return [_finite(a) for a in v]
-    return None if isinstance(v, float) and not math.isfinite(v) else v
-
 def write_card(
     folder:Path,     # that of the weights
     card:dict,       # what a person reads
@@ -389,10 +381,10 @@ def write_card(
     **other,         # further tables of provenance.json
 ):
     "Write `card.json` and `provenance.json`; a score that is not a number becomes null."
-    rows = ',\n'.join(json.dumps(row, allow_nan=False) for row in _finite(provenance))
-    tables = ''.join(f',\n{json.dumps(n)}: {json.dumps(_finite(table), indent=1, allow_nan=False)}' for n, table in other.items())
+    rows = ',\n'.join(to_json(row, None) for row in provenance)
+    tables = ''.join(f',\n"{n}": {to_json(table)}' for n, table in other.items())
     (folder/'provenance.json').write_text(f'{{"data": [\n{rows}\n]{tables}}}\n', encoding='utf-8')
-    (folder/'card.json').write_text(json.dumps(_finite(card), indent=1, allow_nan=False, ensure_ascii=False) + '\n', encoding='utf-8')
+    (folder/'card.json').write_text(to_json(card) + '\n', encoding='utf-8')
 
 # %% ../nbs/02_unet.ipynb #6c2308e9
 def pick_device(

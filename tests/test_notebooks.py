@@ -148,3 +148,31 @@ def test_every_recipe_is_known():
     for path in recipes:
         for name, value in yaml.safe_load(path.read_text()).items():
             assert type(value) is known['__annotations__'][name], (path.name, name)
+
+
+def test_a_tomogram_without_a_mask_is_looked_at(run, volumes, tmp_path):
+    "The first thing a biologist does."
+    done = papermill(run, '00_data.ipynb', tmp_path/'out.ipynb', tomo=volumes/'tomo.mrc')
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert has_pictures(tmp_path/'out.ipynb') and 'tomo.mrc: membranes are taken as dark' in (tmp_path/'out.ipynb').read_text()
+
+
+@pytest.mark.parametrize('nb', ['00_data.ipynb', '01_sampler.ipynb', '02_unet.ipynb'])
+def test_a_page_opens_the_tomogram_it_is_given(run, tmp_path, nb):
+    done = papermill(run, nb, tmp_path/'out.ipynb', tomo=tmp_path/'none.mrc')
+    assert done.returncode != 0 and 'none.mrc: no such file' in done.stderr
+
+
+def test_where_nothing_is_found(run, volumes, tmp_path):
+    "D12: the page ends well, and says so. R3: scores that are no numbers become null."
+    done = papermill(run, '04_infer.ipynb', tmp_path/'out.ipynb', tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', threshold=.999999, output=tmp_path/'none')
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = json.loads((tmp_path/'none'/'segmentation.json').read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert record['membrane_share'] == 0 and record['scores']['precision'] is None
+    assert 'no membrane was found' in (tmp_path/'out.ipynb').read_text()
+
+
+def test_a_headless_run_says_how_far_it_is(run, volumes, tmp_path):
+    "A cluster's log has a line an epoch."
+    done = run('papermill', '--log-output', ROOT/'nbs'/'03_train.ipynb', tmp_path/'out.ipynb', *(str(a) for n, v in (SMALL | dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', epochs=2, output=tmp_path, name=14122)).items() for a in ('-p', n, v)))
+    assert done.returncode == 0 and 'epoch 1: train loss' in done.stderr + done.stdout and (tmp_path/'14122'/'card.json').exists()
