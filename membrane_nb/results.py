@@ -165,7 +165,7 @@ def abandon(self:Results):
     if not (self.part/CHECKPOINT).exists(): shutil.rmtree(self.part, ignore_errors=True)
     self.lock.release(force=True)
 
-# %% ../nbs/14_results.ipynb #7d73f184
+# %% ../nbs/14_results.ipynb #5f5594be
 def library_commit()->str|None:
     "The commit of this library, where it runs from its own repository; else None."
     package, git = Path(find_spec('membrane_nb').origin).parent, shutil.which('git')

@@ -28,7 +28,7 @@ from .phantom import phantom, various
 from .results import Results, library_commit, output_root, versions
 from .sampler import Patches, batches
 from .unet import UNet, bce_dice, in_tiles, label, load_unet, loss_sums, pick_device, pretrained, read_card, read_provenance, write_card
-from .volume import scratch_folder, volume_name
+from .volume import check_room, scratch_folder, volume_name
 
 # %% ../nbs/03_train.ipynb #756b8286
 CHOICES = dict(norm=('none', 'batch', 'group'), precision=('fp32', 'bf16'), schedule=('cosine', 'constant'),
@@ -88,7 +88,7 @@ def read_checkpoint(
             raise InputError(f'{path}: was run with {n}={then["parameters"].get(n)!r}, now {v!r}; wanted the same to resume')
     return state
 
-# %% ../nbs/03_train.ipynb #281104cb
+# %% ../nbs/03_train.ipynb #d7a71142
 @dataclass
 class Run:
     "A run whose input has been checked."
@@ -119,6 +119,8 @@ def open_run(
     name = p['name'] or (volume_name(p['tomo'] or p['manifest']) if p['tomo'] or p['manifest'] else 'phantom')
     inputs = [v for v in (p['tomo'], p['mask'], p['manifest'], str(weights) if net else '') if v]
     results = Results(runs/name, inputs, bool(p['name']), p['overwrite'], p['resume'])
+    state = 31e6 * (p['base'] / 32)**2 * (3 if p['dims'] == 3 else 1) # bytes of the weights; a checkpoint holds five, while the one before stays
+    check_room(scratch_folder(runs), int(10 * state), 'the checkpoint')
     options = dict(density=p['density'], pixel=p['pixel'], ignore=p['ignore'], folder=scratch_folder(runs))
     parts = read_parts(p['tomo'], p['mask'], p['manifest'], p['k'], **options)
     run = Run(p, parts, net, provenance, before, device, results, None, _notes(parts, before, p['near']))

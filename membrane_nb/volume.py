@@ -6,8 +6,8 @@
 __all__ = ['MRC_SUFFIXES', 'Volume', 'volume_name', 'voxel_size', 'scratch_folder', 'check_room', 'open_volume', 'reserve',
            'scratch', 'new_mrc', 'write_mrc', 'Resampled']
 
-# %% ../nbs/15_volume.ipynb #510e35f6
-import bz2, gzip, os, secrets, shutil, tempfile, zlib
+# %% ../nbs/15_volume.ipynb #cfe21450
+import bz2, errno, gzip, os, secrets, shutil, tempfile, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.reduction import DupFd
@@ -205,7 +205,7 @@ def open_volume(
         notes.append(f'{path.name}: its signed bytes look unsigned (grey values at both ends, none between); read as 0 to 255')
     return vol
 
-# %% ../nbs/15_volume.ipynb #67b7141a
+# %% ../nbs/15_volume.ipynb #aa7abfe3
 class _NewVolume(Volume):
     "A volume to be filled: whole slices are written by `pwrite`."
     def __setitem__(self, z, img):
@@ -226,9 +226,11 @@ def reserve(
     "Give a file its size and its room on the disk; a disk without that room raises `InputError`."
     check_room(path.parent, nbytes, path.name)
     try:
+        os.ftruncate(file.fileno(), nbytes)
         if hasattr(os, 'posix_fallocate'): os.posix_fallocate(file.fileno(), 0, nbytes)
-        else: os.ftruncate(file.fileno(), nbytes)
-    except OSError as e: raise InputError(f'{path}: no room for {nbytes:,} bytes ({e.strerror}); wanted room') from None
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): return # a file system that cannot reserve
+        raise InputError(f'{path}: no room for {nbytes:,} bytes ({e.strerror}); wanted room') from None
 
 def scratch(
     shape:tuple,     # (z, y, x)

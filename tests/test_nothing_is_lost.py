@@ -171,3 +171,56 @@ def test_files_are_readable_by_the_group(volumes, tmp_path):
     folder = r.finish(fit, r.score(fit))
     (tmp_path/'plain').touch()
     assert {p.stat().st_mode for p in folder.iterdir()} == {(tmp_path/'plain').stat().st_mode}
+
+
+def test_a_disk_that_fills(volumes, tmp_path):
+    "D1: no room for a file (here by a limit of the process) is one sentence, and nothing stays."
+    code = f"""
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from membrane_nb.infer import membrane_infer
+import membrane_nb.view
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+membrane_infer(tomo={str(volumes/'tomo.mrc')!r}, weights={str(volumes/'weights.pt')!r}, output={str(tmp_path/'out')!r}, device='cpu')
+"""
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and 'no room for 738,304 bytes' in done.stderr and 'Traceback' not in done.stderr, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_archive_that_holds_more_than_its_header_says(volumes, tmp_path):
+    "D4: it is unpacked as far as the header says, and that is said."
+    import gzip
+    (tmp_path/'t.mrc.gz').write_bytes(gzip.compress((volumes/'tomo.mrc').read_bytes() + bytes(10**8)))
+    vol = open_volume(tmp_path/'t.mrc.gz', folder=tmp_path)
+    assert (vol[:] == open_volume(volumes/'tomo.mrc')[:]).all() and 'is longer than its header says' in vol.notes[0]
+    assert [p.name for p in tmp_path.iterdir()] == ['t.mrc.gz']
+
+
+def test_a_finished_run_goes_on(volumes, tmp_path):
+    "With a constant rate, more epochs of a finished run replace it by one rename; last.ckpt is kept for that."
+    from test_door import parameters
+    from membrane_nb.train import open_run
+    for epochs, resume in ((1, False), (2, True)):
+        r = open_run(parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, schedule='constant', near=8., resume=resume, **(TINY | dict(epochs=epochs))))
+        fit = r.start()
+        assert len(fit.history) == epochs - 1
+        for _ in fit.run(r.results.part/'last.ckpt', r.about): pass
+        r.finish(fit, r.score(fit))
+    assert len((tmp_path/'run'/'history.csv').read_text().splitlines()) == 3 and sorted(p.name for p in tmp_path.iterdir()) == ['run']
+
+
+def test_make_clean_leaves_the_output():
+    "R1"
+    said = subprocess.run(['make', '-n', 'clean'], cwd=ROOT, capture_output=True, text=True).stdout
+    assert 'rm -rf' in said and 'output' not in said
+
+
+def test_the_commit_is_the_library_s_own(tmp_path, monkeypatch):
+    "R2: not that of the repository in which the command was called."
+    from membrane_nb.results import library_commit
+    mine = library_commit()
+    subprocess.run('git init -q . && git -c user.name=a -c user.email=b commit -q --allow-empty -m x', shell=True, cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    other = subprocess.run(['git', 'rev-parse', 'HEAD'], capture_output=True, text=True).stdout.strip()
+    assert library_commit() == mine != other
