@@ -23,7 +23,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import nn
 
 from .checks import InputError, check_ranges, progress, to_json
-from .data import DENSITIES, Scale, Tomo, check_unchanged, slabs
+from .data import Scale, Tomo, check_unchanged, slabs
 from .metrics import scores, tally
 from .phantom import phantom
 from .results import Results, library_commit, output_root, versions

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch_to
 from matplotlib.figure import Figure
-from safetensors.torch import save
+from safetensors.torch import save as to_safetensors
 
 from .checks import InputError, check_choices, check_ranges, progress
 from .data import DENSITIES, Tomo, check_unchanged, only_near, read_parts, slabs
@@ -420,7 +420,7 @@ def write_run(
     provenance:list, # of `provenance_of`
 ):
     "Write weights, card, provenance and history."
-    (part/'weights.safetensors').write_bytes(save(fit.best))
+    (part/'weights.safetensors').write_bytes(to_safetensors(fit.best))
     write_card(part, card, provenance)
     with open(part/'history.csv', 'w', newline='') as f:
         table = csv.DictWriter(f, fit.history[0])

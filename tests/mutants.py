@@ -98,7 +98,7 @@ MUTANTS = {
     '15_volume': [
         ('max(sides) > 1.01 * min(sides)', 'max(sides) > 9 * min(sides)'),
         ('x -= first\n', 'pass\n'),
-        ('if raw[212] in (0x11, 0x44)', 'if False and raw[212] in (0x11, 0x44)'),
+        ('key=lambda h: abs(int(h.nx))', 'key=lambda h: -abs(int(h.nx))'),
         ('def __getitem__(self, key): return np.array(self._map()[key])', 'def __getitem__(self, key): return self._map()[key]'),
         ('h.nsymbt = len(like.extended)', 'h.nsymbt = 0'),
         ('for name in _GEOMETRY:', 'for name in _GEOMETRY[:3]:'),

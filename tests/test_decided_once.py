@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 from membrane_nb.checks import InputError
-from membrane_nb.data import Mask, Scale, Tomo, fingerprint, measure_scale, skewness
+from membrane_nb.data import Mask, Tomo, fingerprint, measure_scale, skewness
 from membrane_nb.infer import open_job
-from membrane_nb.metrics import scores, tally
 from membrane_nb.phantom import phantom, various
 from membrane_nb.unet import UNet
 from membrane_nb.volume import open_volume, write_mrc

@@ -1,5 +1,5 @@
 "Bad input gets one sentence before any work starts, an exit code that is not 0, and leaves what was on disk."
-import os, resource, shutil, subprocess, sys
+import os, shutil, subprocess, sys
 from collections import namedtuple
 
 import mrcfile
@@ -11,7 +11,6 @@ from membrane_nb.checks import InputError
 from membrane_nb.data import read_parts
 from membrane_nb.infer import open_job
 from membrane_nb.train import open_run
-from membrane_nb.unet import UNet
 from membrane_nb.volume import new_mrc, open_volume, write_mrc
 
 
@@ -90,9 +89,8 @@ def test_training_refuses_a_mask(bad, volumes, name):
 
 def test_a_mask_named_as_tomogram(volumes):
     "S9: the mask is no tomogram, and one file is not both."
-    for tomo, said in ((volumes/'mask.mrc', 'wanted two files'), (volumes/'tomo.mrc', 'holds the value')):
-        other = volumes/'mask.mrc' if tomo.name == 'mask.mrc' else volumes/'tomo.mrc'
-        with pytest.raises(InputError, match='two files'): read_parts(str(tomo), str(other), '', 7)
+    for name in ('mask.mrc', 'tomo.mrc'):
+        with pytest.raises(InputError, match='wanted two files'): read_parts(str(volumes/name), str(volumes/name), '', 7)
     with pytest.raises(InputError, match='different values, as a mask does|wanted a tomogram with contrast'): open_job(volumes/'mask.mrc', volumes/'weights.pt', volumes/'no')
 
 
@@ -160,11 +158,7 @@ def test_weights_trained_on_what_is_now_tested(volumes, tmp_path):
     for _ in fit.run(first.results.part/'last.ckpt', first.about): pass
     weights = str(first.finish(fit, first.score(fit))/'weights.safetensors')
     open_run(p | dict(name='two', init=weights))
-    msk = open_volume(volumes/'mask.mrc')[::-1].copy()
-    vol = open_volume(volumes/'tomo.mrc')[:]
-    msk[:6] = 0
-    write_mrc(tmp_path/'early.mrc', msk, 10.)
-    msk[:] = open_volume(volumes/'mask.mrc')[:]
+    msk = open_volume(volumes/'mask.mrc')[:]
     msk[12:] = 0
     write_mrc(tmp_path/'late.mrc', msk, 10.)
     with pytest.raises(InputError, match='were trained on slices'): open_run(p | dict(name='three', init=weights, mask=str(tmp_path/'late.mrc')))

@@ -123,7 +123,6 @@ def test_manifest_holds_whole_tomograms_out(run, tmp_path):
     (tmp_path/'list.csv').write_text('\n'.join(rows))
     done = papermill(run, '03_train.ipynb', tmp_path/'out.ipynb', manifest=tmp_path/'list.csv', name='many', output=tmp_path, epochs=1, **SMALL)
     assert done.returncode == 0, done.stderr[-3000:]
-    card = json.loads((tmp_path/'many'/'card.json').read_text())
     data = json.loads((tmp_path/'many'/'provenance.json').read_text())['data']
     assert [(d['name'], d['part'], d['slices']) for d in data] == [(f'{p}.mrc', p, [0, 8]) for p in ('train', 'val', 'test')]
     printed = ''.join(o.get('text', '') for c in nbformat.read(tmp_path/'out.ipynb', 4).cells for o in c.get('outputs', []))
