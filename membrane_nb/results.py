@@ -102,7 +102,7 @@ def checkpoint(self:Results)->Path|None:
     "The checkpoint to resume from: that of the run that was stopped, else that of the finished one."
     return next((p for p in (self.part/CHECKPOINT, self.folder/CHECKPOINT) if p.exists()), None)
 
-# %% ../nbs/14_results.ipynb #e521096c
+# %% ../nbs/14_results.ipynb #531fd789
 @patch
 def begin(self:Results)->list: # sentences for the reader
     "Take the lock and the working folder; a second process at the same place raises `InputError`."
@@ -134,12 +134,14 @@ def _clear_old(self:Results):
 
 @patch
 def finish(self:Results)->Path: # the folder
-    "Write the list of our files and give the folder its name."
+    "Write the list of our files and give the folder its name, or the next free one where somebody has put files there meanwhile."
     (self.part/LOCK).unlink()
     files = sorted(str(p.relative_to(self.part)) for p in self.part.rglob('*') if not p.is_dir())
     (self.part/RECORD).write_text(json.dumps(dict(made_by='membrane_nb', files=files), indent=1))
+    part = self.part
+    while self.folder.exists() and any(self.folder.iterdir()) and (not (self.overwrite or self.resume) or not_ours(self.folder)): self._next()
     if self.folder.exists() and any(self.folder.iterdir()): self.folder.rename(self.old)
-    self.part.rename(self.folder)
+    part.rename(self.folder)
     self.lock.release(force=True)
     if self.old.exists(): shutil.rmtree(self.old)
     return self.folder
@@ -165,7 +167,7 @@ def abandon(self:Results):
     if not (self.part/CHECKPOINT).exists(): shutil.rmtree(self.part, ignore_errors=True)
     self.lock.release(force=True)
 
-# %% ../nbs/14_results.ipynb #5f5594be
+# %% ../nbs/14_results.ipynb #cbc592e2
 def library_commit()->str|None:
     "The commit of this library, where it runs from its own repository; else None."
     package, git = Path(find_spec('membrane_nb').origin).parent, shutil.which('git')
