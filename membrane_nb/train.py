@@ -88,7 +88,7 @@ def read_checkpoint(
             raise InputError(f'{path}: was run with {n}={then["parameters"].get(n)!r}, now {v!r}; wanted the same to resume')
     return state
 
-# %% ../nbs/03_train.ipynb #d7a71142
+# %% ../nbs/03_train.ipynb #76d95595
 @dataclass
 class Run:
     "A run whose input has been checked."
@@ -123,6 +123,8 @@ def open_run(
     check_room(scratch_folder(runs), int(10 * state), 'the checkpoint')
     options = dict(density=p['density'], pixel=p['pixel'], ignore=p['ignore'], folder=scratch_folder(runs))
     parts = read_parts(p['tomo'], p['mask'], p['manifest'], p['k'], **options)
+    results.inputs += [file.path for t in _all_tomos(parts) for file in t.files]
+    results.check() # now with the files that a manifest names
     run = Run(p, parts, net, provenance, before, device, results, None, _notes(parts, before, p['near']))
     check_history(parts, provenance, p['k'])
     if p['resume']: run.checkpoint = read_checkpoint(results.checkpoint, run.about)

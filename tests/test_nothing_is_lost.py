@@ -61,6 +61,19 @@ def test_an_input_inside_the_folder_of_the_results(volumes, tmp_path, name):
     assert (tmp_path/'x'/name).read_bytes() == (volumes/'tomo.mrc').read_bytes()
 
 
+def test_a_manifest_that_names_files_inside(volumes, tmp_path):
+    "L5: a folder of ours is not replaced by a run whose manifest reads from it."
+    from test_door import parameters
+    from membrane_nb.train import open_run
+    open_job(volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'out', device='cpu', min_size=0).run(pictures=False)
+    vol = open_volume(volumes/'tomo.mrc')[:]
+    for n in '12': write_mrc(tmp_path/f'{n}.mrc', vol + int(n), 10.)
+    rows = [f'out/prob.mrc,{volumes}/mask.mrc,train', f'1.mrc,{volumes}/mask.mrc,val', f'2.mrc,{volumes}/mask.mrc,test']
+    (tmp_path/'m.csv').write_text('\n'.join(['tomogram,mask,split', *rows]))
+    with pytest.raises(InputError, match='holds prob.mrc, which is read'):
+        open_run(parameters(manifest=tmp_path/'m.csv', output=tmp_path, name='out', overwrite=True))
+
+
 def test_default_names_do_not_collide(run, volumes, tmp_path):
     "L6: two tomograms of one name, and names with a dot in them."
     for name in ('r1/rec.mrc', 'r2/rec.mrc', 'TS_10.00Apx.mrc', 'TS_10.50Apx.mrc'):
