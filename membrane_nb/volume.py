@@ -67,7 +67,7 @@ def _stamp(
     except OSError: return ()
     return s.st_ino, s.st_size, s.st_mtime_ns
 
-# %% ../nbs/15_volume.ipynb #3f7ff25e
+# %% ../nbs/15_volume.ipynb #06b79219
 _OPENER = {b'\x1f\x8b': gzip.open, b'BZ': bz2.open}
 _PACKED_ERRORS = (OSError, EOFError, zlib.error)
 MRC_SUFFIXES = '.mrc', '.rec', '.map', '.mrcs', '.st'
@@ -95,6 +95,7 @@ def _header(
     if len(raw) < 1024: raise InputError(f'{path}: is not an MRC file (shorter than its header); wanted an MRC file')
     if raw[208:211] != b'MAP': raise InputError(f'{path}: is not an MRC file (its header has no "MAP" mark); wanted an MRC file')
     little, big = (np.frombuffer(raw, HEADER_DTYPE.newbyteorder(order)).reshape(()).view(np.recarray) for order in '<>')
+    if raw[212] in (0x11, 0x44): return (big if raw[212] == 0x11 else little).copy() # the machine stamp
     return min((little, big), key=lambda h: abs(int(h.nx))).copy() # in the wrong byte order a width is enormous
 
 # %% ../nbs/15_volume.ipynb #dd531cbb
