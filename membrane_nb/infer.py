@@ -129,22 +129,29 @@ class Job:
         self.share = float(np.mean([np.count_nonzero(msk[z]) for z in range(len(msk))]) / np.prod(msk.shape[1:]))
         if t.msk is not None: self.scores = scores(sum(tally(msk[z].astype(bool), t.msk[z]) for z in range(len(msk))))
 
-# %% ../nbs/04_infer.ipynb #929e7e31
+# %% ../nbs/04_infer.ipynb #bcfb8351
 @patch
 def run(self:Job,
     pictures:bool=True, # draw them too
 )->Path: # the folder of the results
     "Segment, draw, and give the folder its name; a tomogram that changed meanwhile raises `InputError`."
     start = time.monotonic()
-    self.notes += (said := self.results.begin())
-    for note in said: print(note, file=sys.stderr)
+    self._say(self.results.begin())
     if not isinstance(self.tomo.vol, Volume): write_mrc(self.results.part/'tomo.mrc', self.tomo.vol, self.tomo.pixel)
     for _ in progress(self.steps(), len(self.tomo.seen), 'slices'): pass
     check_unchanged([self.tomo])
-    if pictures: self.notes += self.draw()
+    if pictures: self._say(self.draw())
     about = dict(membrane_share=self.share, scores=self.scores or None, notes=self.notes, seconds=round(time.monotonic() - start, 1))
     (self.results.part/'segmentation.json').write_text(to_json(self.record | about), encoding='utf-8', errors='backslashreplace')
     return self.results.finish()
+
+@patch
+def _say(self:Job,
+    notes:list, # sentences
+):
+    "Tell the reader at once, and keep it for the record."
+    self.notes += notes
+    for note in notes: print(note, file=sys.stderr)
 
 @patch
 def draw(self:Job)->list: # sentences: what could not be drawn
@@ -250,9 +257,7 @@ def membrane_infer(
             if not tomo: raise InputError('--tomo: none named; wanted a tomogram (MRC)')
             job = open_job(tomo, weights, output, '', threshold, tile, tta, device, min_size, density, pixel, 'auto', overwrite, root=Path.cwd())
             for note in job.notes: print(note, file=sys.stderr)
-            told = len(job.notes)
             folder = job.run()
-            for note in job.notes[told:]: print(note, file=sys.stderr)
             print(f'{folder}: {", ".join(sorted(p.name for p in folder.iterdir() if p.name[0] != "."))}', flush=True)
     except InputError as e: sys.exit(f'membrane_infer: {e}')
     except KeyboardInterrupt: sys.exit('membrane_infer: stopped')
