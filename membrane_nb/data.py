@@ -342,7 +342,7 @@ class Tomo:
         self.rows = self.msk.rows
         self.notes.append(self.msk.note)
     @property
-    def annotated(self):
+    def membrane_range(self):
         "From the first to the last slice with membrane in its mask."
         z = np.flatnonzero(self.rows.any(axis=1))
         return range(int(z[0]), int(z[-1]) + 1)
@@ -401,7 +401,7 @@ def split_tomo(
     k:int,     # slices a patch reads, odd
 )->dict: # train, val, test: ranges of target slices
     "The split that a run uses; too few annotated slices raise `InputError`."
-    try: zs = split(tomo.annotated, k, tomo.name)
+    try: zs = split(tomo.membrane_range, k, tomo.name)
     except InputError: zs = {}
     if zs and all(tomo.rows[z.start:z.stop].any() for z in zs.values()): return zs
     return split_few(np.flatnonzero(tomo.rows.any(axis=1)), k, tomo.msk.name)
@@ -455,7 +455,7 @@ def read_manifest(
         first, where = seen.setdefault(tomo.voxels, (part, tomogram))
         if first != part:
             raise InputError(f'{path}: {where} ({first}) and {tomogram} ({part}) hold the same voxels; wanted each tomogram in one part, or its slices leak')
-        parts[part].append((tomo, tomo.annotated))
+        parts[part].append((tomo, tomo.membrane_range))
     return parts
 
 # %% ../nbs/00_data.ipynb #1d957cab

@@ -27,7 +27,7 @@ from .data import Scale, Tomo, check_unchanged, slabs
 from .metrics import scores, tally
 from .phantom import phantom
 from .results import Results, library_commit, output_root, versions
-from .unet import folded, in_tiles, label, load_unet, pick_device, pretrained, read_card
+from .unet import fuse_batchnorm, in_tiles, predict_slice, load_unet, pick_device, pretrained, read_card
 from .volume import Resampled, Volume, check_room, new_mrc, scratch, scratch_folder, volume_name, write_mrc
 
 # %% ../nbs/04_infer.ipynb #856c8758
@@ -51,7 +51,7 @@ def segment(
 ):
     "Fill `prob` slice by slice; yields each z when it is done."
     for z, slab in slabs(vol, scale, net.k, range(len(vol))):
-        prob[z] = label(net, slab).sigmoid().cpu().numpy()
+        prob[z] = predict_slice(net, slab).sigmoid().cpu().numpy()
         yield z
 
 # %% ../nbs/04_infer.ipynb #6574b08c
@@ -192,7 +192,7 @@ def open_job(
     options = dict(density=density, ignore=ignore, wanted=card.pixel or 0.)
     if tomo: t = Tomo.open(tomo, mask, pixel=pixel, folder=scratch_folder(folder), **options)
     else: t = Tomo(*phantom((32, 256, 256), seed=99), name='phantom', **options)
-    net = in_tiles(folded(net).to(place), t.seen.shape, tile)
+    net = in_tiles(fuse_batchnorm(net).to(place), t.seen.shape, tile)
     fewest, said = _fewest(min_size, t, card.pixel or 0.)
     voxels = int(np.prod(t.vol.shape, dtype=np.int64))
     check_room(scratch_folder(folder), 5 * voxels + 4 * int(np.prod(t.seen.shape, dtype=np.int64)) * (t.seen is not t.vol) + 10**7, 'the result')

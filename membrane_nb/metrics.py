@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['tally', 'scores', 'pr_curve', 'choose_threshold', 'average_precision', 'calibration', 'by_slice', 'bootstrap',
-           'surface_dice', 'cldice', 'recall_by_angle']
+           'surface_dice', 'cldice', 'angles_to_beam', 'recall_by_angle']
 
 # %% ../nbs/12_metrics.ipynb #bd767e9c
 from functools import lru_cache
@@ -212,7 +212,7 @@ def cldice(
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.
 
 # %% ../nbs/12_metrics.ipynb #da032677
-def _normals(
+def angles_to_beam(
     there:np.ndarray, # (z, y, x) bool, the membrane of a slab
     core:slice, # slices of the slab to answer for
 ) -> np.ndarray: # (n,) angle between normal and z, 0..90°, for the membrane voxels of the core
@@ -237,7 +237,7 @@ def recall_by_angle(
         low, high = max(z - halo, 0), min(z + depth + halo, n)
         found, there = np.stack([_sets(pred, msk, i) for i in range(low, high)], 1)
         core = slice(z - low, z - low + depth)
-        i = np.minimum(_normals(there, core) * bins / 90, bins - 1).astype(int)
+        i = np.minimum(angles_to_beam(there, core) * bins / 90, bins - 1).astype(int)
         seen += [np.bincount(i, w, bins).astype(np.int64) for w in (None, found[core][there[core]])]
     with np.errstate(invalid='ignore'):
         return dict(angle=(np.arange(bins) + .5) * 90 / bins, recall=seen[1] / seen[0], count=seen[0])

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'RANGES', 'FREE', 'check_run', 'check_history', 'read_checkpoint', 'Run', 'open_run', 'phantom_parts',
-           'evaluate', 'Fit', 'halved', 'provenance_of', 'run_card', 'write_run', 'show_history', 'show_validation']
+           'loss_sums', 'bce_dice', 'evaluate', 'Fit', 'to_half', 'provenance_of', 'run_card', 'write_run',
+           'show_history', 'show_validation']
 
 # %% ../nbs/03_train.ipynb #e4bb3306
 import copy, csv, math, os, time
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from fastcore.basics import patch_to
 from matplotlib.figure import Figure
 from safetensors.torch import save as to_safetensors
@@ -24,10 +26,10 @@ from safetensors.torch import save as to_safetensors
 from .checks import InputError, check_choices, check_ranges, progress
 from .data import DENSITIES, Tomo, check_unchanged, only_near, read_parts, slabs
 from .metrics import choose_threshold, scores, tally
-from .phantom import phantom, various
+from .phantom import phantom, random_phantom
 from .results import Results, library_commit, output_root, versions
 from .sampler import Patches, batches
-from .unet import UNet, bce_dice, in_tiles, label, load_unet, loss_sums, pick_device, pretrained, read_card, read_provenance, write_card
+from .unet import UNet, in_tiles, load_unet, pick_device, predict_slice, pretrained, read_card, read_provenance, write_card
 from .volume import check_room, scratch_folder, volume_name
 
 # %% ../nbs/03_train.ipynb #756b8286
@@ -166,12 +168,31 @@ def phantom_parts(
     "Phantoms to train, validate and test on; validation and test are half as thick."
     few, half = max(1, n // 16), (max(1, shape[0] // 2), *shape[1:])
     shapes, seeds = [shape] * n + [half] * 2 * few, range(1000 * seed, 1000 * seed + n + 2 * few)
-    make = partial(various, pixels=(pixel / 1.3, 1.3 * pixel)) if pixel else lambda s, shape: phantom(shape, s)
+    make = partial(random_phantom, pixels=(pixel / 1.3, 1.3 * pixel)) if pixel else lambda s, shape: phantom(shape, s)
     if pixel and workers:
         with ProcessPoolExecutor(workers, get_context('spawn')) as pool: made = list(pool.map(make, seeds, shapes))
     else: made = map(make, seeds, shapes)
     tomos = [(Tomo(*m, name=f'{"various " * bool(pixel)}phantom {s}'), range(len(m[0]))) for m, s in zip(made, seeds)]
     return dict(train=tomos[:n], val=tomos[n:n + few], test=tomos[n + few:])
+
+# %% ../nbs/03_train.ipynb #beb86e4a
+def loss_sums(
+    logits:torch.Tensor, # any shape
+    y:torch.Tensor,      # same shape: 0 background, 1 membrane, 2 ignore
+)->torch.Tensor: # (5,): cross-entropy, voxels, p*t, p, t
+    "What the loss needs to know of some voxels; the sums of two sets of voxels add."
+    logits, keep, t = logits.float(), (y != 2).float(), (y == 1).float()
+    bce, p = F.binary_cross_entropy_with_logits(logits, t, reduction='none') * keep, logits.sigmoid() * keep
+    return torch.stack([bce.sum(), keep.sum(), (p * t).sum(), p.sum(), t.sum()])
+
+# %% ../nbs/03_train.ipynb #75ec7449
+def bce_dice(
+    sums:torch.Tensor, # (5,), of `loss_sums`
+    w:float=.5,        # weight of the cross-entropy, 0..1
+)->torch.Tensor: # scalar
+    "`w * BCE + (1 - w) * (1 - Dice)`, with one voxel added on both sides of Dice so that an empty picture has one."
+    bce, n, both, p, t = sums
+    return w * bce / n.clamp(min=1) + (1 - w) * (1 - (2 * both + 1) / (p + t + 1))
 
 # %% ../nbs/03_train.ipynb #245b19cf
 def evaluate(
@@ -185,7 +206,7 @@ def evaluate(
     for tomo, zs in part:
         tiled = in_tiles(net, tomo.vol.shape)
         for z, slab in slabs(tomo.vol, tomo.scale, net.k, zs):
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bf16'): logits = label(tiled, slab).float()
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bf16'): logits = predict_slice(tiled, slab).float()
             y = tomo.msk[z]
             sums += loss_sums(logits, torch.from_numpy(y).to(device)).cpu().double()
             counts = counts + tally(logits.sigmoid().cpu().numpy(), y)
@@ -335,7 +356,7 @@ def start(self)->Fit:
     return fit
 
 # %% ../nbs/03_train.ipynb #ed4b5782
-def halved(
+def to_half(
     state:dict, # of a `UNet`
 )->dict: # the same tensors, those of more than one axis as float16
     "Half the file: kernels as float16; norms and biases, which are few and may be large, unchanged."
@@ -396,7 +417,7 @@ def score(self,
     fit:Fit, # finished
 )->dict: # of `run_card`
     "Take the best weights, choose the threshold on validation, and look at test."
-    if self.parameters['half']: fit.best = halved(fit.best)
+    if self.parameters['half']: fit.best = to_half(fit.best)
     fit.net.load_state_dict(fit.best)
     fit.net.eval()
     return run_card(self.parameters, self.parts, fit, self.before)
@@ -450,15 +471,15 @@ def show_validation(
     n:int=4,   # of them to show
 )->Figure:
     "The annotation of some slices above, the probability of the network below."
-    from membrane_nb.view import shade
+    from membrane_nb.view import render_slice
     some = np.unique(np.linspace(zs.start, zs.stop - 1, n).astype(int))
     fig = Figure(figsize=(2.4 * len(some), 4.8), dpi=72, layout='constrained')
     axs = fig.subplots(2, len(some), squeeze=False)
     for column, z in zip(axs.T, some):
         slab = next(slabs(tomo.vol, tomo.scale, net.k, range(z, z + 1)))[1]
-        prob = label(in_tiles(net, tomo.vol.shape), slab).sigmoid().cpu().numpy()
+        prob = predict_slice(in_tiles(net, tomo.vol.shape), slab).sigmoid().cpu().numpy()
         for ax, msk in zip(column, (tomo.msk[z], prob)):
-            ax.imshow(shade(slab[net.k // 2], -1.2, 1.2, msk))
+            ax.imshow(render_slice(slab[net.k // 2], -1.2, 1.2, msk))
             ax.axis('off')
         column[0].set_title(f'z = {z}', fontsize=8)
     return fig

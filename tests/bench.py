@@ -13,7 +13,7 @@ from membrane_nb.infer import open_job
 from membrane_nb.phantom import phantom
 from membrane_nb.sampler import Patches, batches
 from membrane_nb.train import Fit, phantom_parts
-from membrane_nb.unet import UNet, auto_tile, folded, label
+from membrane_nb.unet import UNet, auto_tile, fuse_batchnorm, predict_slice
 from membrane_nb.volume import new_mrc, open_volume
 
 SHAPE = (512, 1024, 1024)
@@ -43,7 +43,7 @@ def make_volumes(folder):
 def first_batch(folder):
     "From the start of the process to the first batch of the whole tomogram."
     tomo = Tomo.open(folder/'tomo.mrc', folder/'mask.mrc')
-    x, y = next(iter(batches(Patches([(tomo, tomo.annotated)]), 0)))
+    x, y = next(iter(batches(Patches([(tomo, tomo.membrane_range)]), 0)))
     print(tuple(x.shape), f'{peak():.2f}')
 
 
@@ -72,7 +72,7 @@ def speed(folder, way, n=6):
     vol = open_volume(folder/'tomo16.mrc')
     assert auto_tile(UNet(), vol.shape) == 0
     torch.manual_seed(0)
-    net, run = (UNet().eval(), plain) if way == 'plain' else (folded(UNet()), label)
+    net, run = (UNet().eval(), plain) if way == 'plain' else (fuse_batchnorm(UNet()), predict_slice)
     seconds, start = [], time.monotonic()
     for z, slab in slabs(vol, measure_scale(vol), 7, range(4, 4 + n)):
         run(net, slab)

@@ -40,16 +40,16 @@ MUTANTS = {
         ('signal + np.float32(.3) * noise', 'signal + noise'),
         ('np.float32(ramp * vol.std())', 'np.float32(0 * vol.std())'),
         ('((d <= 2.2) & (there > .5))', '(d <= 2.2)'),
-        ('vol = expose(sheet * there, rest * there', 'vol = expose(sheet, rest'),
+        ('vol = image_cell(sheet * there, rest * there', 'vol = image_cell(sheet, rest'),
         ('outside.std(dtype', 'inside.std(dtype'),
         ('judged = np.full(wide, 2,', 'judged = np.full(wide, 0,'),
         (' + restore * np.exp(-75 * k**2))', ')'),
         ('np.exp(-grainy * (2.5 * k * pixel)**2)', '1'),
         ('return (np.abs(pass_) if flip else pass_)', 'return pass_'),
-        ('return [outer, meet(inner, -folds)]', 'return [outer, inner]'),
+        ('return [outer, smooth_intersection(inner, -folds)]', 'return [outer, inner]'),
         ('if rng.random() < upright:', 'if rng.random() < .5:'),
         ('rng, dense) + look', 'rng) + look'),
-        ('* patchy(shape, rng), rest', ', rest'),
+        ('* smooth_noise(shape, rng), rest', ', rest'),
         ('vol * (.4 + .6 * there)', 'vol'),
         ('p=[.5, .1, .2, .2]', 'p=[.2, .1, .2, .5]'),
         ('tilt) + 1 - angle', 'tilt) - 9 - angle'),
@@ -110,7 +110,7 @@ def survives(page, old, new):
     "Run a copy of the page with `old` changed to `new` in what it exports; whether all lessons still pass."
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
-        for name in ('membrane_nb', 'output/pretrained'): shutil.copytree(ROOT/name, tmp/name)
+        for name in ('membrane_nb',): shutil.copytree(ROOT/name, tmp/name)
         for name in ('settings.ini', 'setup.py'): shutil.copy(ROOT/name, tmp/name)
         (tmp/'nbs').mkdir()
         nb = json.loads((ROOT/'nbs'/f'{page}.ipynb').read_text())

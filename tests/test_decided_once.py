@@ -8,7 +8,7 @@ import torch
 from membrane_nb.checks import InputError
 from membrane_nb.data import Mask, Tomo, fingerprint, measure_scale, skewness
 from membrane_nb.infer import open_job
-from membrane_nb.phantom import phantom, various
+from membrane_nb.phantom import phantom, random_phantom
 from membrane_nb.unet import UNet
 from membrane_nb.volume import open_volume, write_mrc
 
@@ -35,7 +35,7 @@ def test_bright_tomograms_that_are_resampled(cell, tmp_path):
 @pytest.mark.parametrize('seed', range(12))
 def test_the_sign_of_resampled_phantoms(seed):
     "S10: inverted phantoms of every kind, given at twice the voxel size: the same decision as for themselves, turned."
-    vol, msk, pixel = various(seed, (16, 96, 96))
+    vol, msk, pixel = random_phantom(seed, (16, 96, 96))
     dark = Tomo(vol, pixel=2 * pixel, wanted=pixel, density='dark')
     bright = Tomo(-vol, pixel=2 * pixel, wanted=pixel, density='bright')
     assert (dark.scale.sign, bright.scale.sign) == (1, -1)

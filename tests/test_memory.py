@@ -13,7 +13,7 @@ import sys
 from membrane_nb.data import Tomo
 from membrane_nb.sampler import Patches, batches
 t = Tomo.open(*sys.argv[1:3])
-next(iter(batches(Patches([(t, t.annotated)]), 0)))
+next(iter(batches(Patches([(t, t.membrane_range)]), 0)))
 """ + PEAK
 
 
