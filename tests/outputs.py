@@ -1,0 +1,51 @@
+"Compare what the cells of a notebook show with what is stored."
+import base64, io, re
+
+import numpy as np
+from PIL import Image
+
+NUMBER = re.compile(r'-?\d[\d,]*\.?\d*(?:e[+-]?\d+)?')
+# what differs from run to run: times, memory, the names of temporary folders
+UNSTABLE = re.compile(r'[\d.]+ ?(s|ms|min|MB|kB|GB)\b|/tmp/\S+|0x[0-9a-f]+')
+PICTURES = 'image/png', 'image/jpeg'
+
+
+def shown(cell):
+    "What a cell shows, a (kind, content) each; progress, errors' channel and widgets left out."
+    found = []
+    printed = ''
+    for output in cell.get('outputs', []):
+        data = output.get('data', {})
+        if output.output_type == 'stream': printed += output.text * (output.name == 'stdout')
+        elif any('widget' in kind for kind in data): continue
+        elif any(kind in data for kind in PICTURES): found.append(('picture', next(data[kind] for kind in PICTURES if kind in data)))
+        elif any('plotly' in kind for kind in data): found.append(('surface', ''))
+        elif 'text/html' in data or 'image/svg+xml' in data or 'text/markdown' in data: found.append(('page', ''))
+        elif 'text/plain' in data: found.append(('text', data['text/plain']))
+    return found + [('text', printed)] * bool(printed)
+
+
+def differs(stored, now):
+    "In a sentence what differs, or an empty text."
+    if [kind for kind, _ in stored] != [kind for kind, _ in now]:
+        return f'stored {[kind for kind, _ in stored]}, now {[kind for kind, _ in now]}'
+    for (kind, then), (_, new) in zip(stored, now):
+        if kind == 'text' and not same_text(then, new): return f'stored {then[:200]!r}, now {new[:200]!r}'
+        if kind == 'picture' and not same_picture(then, new): return 'another picture'
+    return ''
+
+
+def same_text(a, b):
+    "Whether the words are the same, and the numbers within 0.02 and 5 % (processors and thread counts differ a little)."
+    a, b = UNSTABLE.sub('', a), UNSTABLE.sub('', b)
+    if NUMBER.sub('#', a).split() != NUMBER.sub('#', b).split(): return False
+    numbers = [[float(n.replace(',', '')) for n in NUMBER.findall(text)] for text in (a, b)]
+    return np.allclose(*numbers, rtol=.05, atol=.02)
+
+
+def same_picture(a, b):
+    "Whether two pictures, seen from afar, differ by less than 5 % of the grey values."
+    a, b = (Image.open(io.BytesIO(base64.b64decode(p))).convert('L') for p in (a, b))
+    if np.abs(np.subtract(a.size, b.size)).max() > 4: return False
+    a, b = (np.asarray(p.resize((32, 32), Image.BOX), float) for p in (a, b))
+    return np.abs(a - b).mean() < 12
