@@ -32,6 +32,12 @@ def test_exported_and_clean(run, tmp_path):
     assert after.keys() == before.keys()
 
 
+def test_nothing_unused_or_unknown(run):
+    "Rule F of ruff: unused imports, unknown names."
+    done = run('ruff', 'check', 'membrane_nb', 'tests', 'benchmarks', 'docs')
+    assert done.returncode == 0, done.stdout
+
+
 def test_five_and_the_toolbox():
     assert {'00_data.ipynb', '01_sampler.ipynb', '02_unet.ipynb', '03_train.ipynb', '04_infer.ipynb'} < set(NOTEBOOKS)
     assert len(NOTEBOOKS) == 11
@@ -142,7 +148,7 @@ def test_every_recipe_is_known():
     import yaml
     cell = next(c for c in nbformat.read(ROOT/'nbs'/'03_train.ipynb', 4).cells if 'parameters' in c.metadata.get('tags', []))
     exec(cell.source, known := {})
-    recipes = list((ROOT/'recipes').glob('*.yaml'))
+    recipes = list((ROOT/'recipes').rglob('*.yaml'))
     assert {p.stem for p in recipes} >= {'quick', 'local', 'full', 'baseline'}
     for path in recipes:
         for name, value in yaml.safe_load(path.read_text()).items():
