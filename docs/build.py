@@ -127,7 +127,7 @@ def sources(out):
         nb = read_nb(front)
         nb.cells.append(mk_cell(contents, 'markdown'))
         write_nb(nb, front)
-    else: (out/'index.md').write_text(f'# membrane_nb\n\n{contents}\n', encoding='utf-8')
+    else: (out/'index.md').write_text('# membrane_nb\n\n' + contents.replace(':hidden:\n', ''), encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -2,6 +2,8 @@
 from configparser import ConfigParser
 from pathlib import Path
 
+import ziamath
+from docutils.nodes import SkipNode
 from latex2mathml.converter import convert
 
 HERE = Path(__file__).resolve().parent
@@ -24,29 +26,21 @@ nb_ipywidgets_js = {}  # no widget is shown: its programs would come from anothe
 
 html_theme = 'pydata_sphinx_theme'
 html_theme_options = dict(header_links_before_dropdown=8, show_toc_level=1, navbar_align='left', footer_start=['copyright'], footer_end=[])
-html_static_path = [str(HERE/'site.css')]
+html_static_path = [str(HERE/'site.css'), str(Path(ziamath.__file__).parent/'fonts'/'STIXTwoMath-Regular.ttf')]
 html_css_files = ['site.css']
 html_copy_source = False
 html_show_sourcelink = False
 
 
 def inline_math(self, node):
-    "Equations as MathML, which browsers draw without a program."
+    "Equations are MathML, which browsers draw without a program."
     self.body.append(convert(node.astext()))
+    raise SkipNode
 
 
 def block_math(self, node):
     self.body.append(convert(node.astext(), display='block'))
+    raise SkipNode
 
 
-def skip(self, node): pass
-
-
-def setup(app):
-    from docutils.nodes import SkipNode
-    def whole(draw):
-        def visit(self, node):
-            draw(self, node)
-            raise SkipNode
-        return visit
-    app.add_html_math_renderer('mathml', (whole(inline_math), skip), (whole(block_math), skip))
+def setup(app): app.add_html_math_renderer('mathml', (inline_math, None), (block_math, None))

@@ -81,3 +81,8 @@ def test_figures_and_parameters_are_shown(pages):
     assert all('requirejs' not in t and 'require.min.js' not in t for t in text.values())
     assert [n for n, t in text.items() if re.search(r'^\| ?-{2,}|^:::|^```', t, re.M)] == []
     assert 'id="api-unet"' in text['02_unet'] and '<th class="head"><p>type</p></th>' in text['02_unet']
+
+
+def test_the_citation_names_the_version():
+    said, settings = (ROOT/'CITATION.cff').read_text(), (ROOT/'settings.ini').read_text()
+    assert re.search(r'^version: (.*)', said, re.M)[1] == re.search(r'^version = (.*)', settings, re.M)[1]
