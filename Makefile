@@ -1,11 +1,11 @@
-# make demo | test | lab | bench | env | constraints | clean
+# make demo | test | lab | docs | bench | env | constraints | clean
 PYTHON ?= python3
 BIN := .venv/bin
 # threads that wait do not keep a busy processor from working; large pages for torch
 export OMP_WAIT_POLICY := PASSIVE
 export THP_MEM_ALLOC_ENABLE := 1
 
-.PHONY: env demo test lab bench constraints clean
+.PHONY: env demo test lab docs bench constraints clean
 
 env: .venv/ready
 
@@ -21,22 +21,26 @@ demo: env
 	$(BIN)/papermill nbs/03_train.ipynb build/demo/train.ipynb -f recipes/quick.yaml -p output build/demo -p name network -p overwrite True
 	$(BIN)/papermill nbs/04_infer.ipynb build/demo/infer.ipynb -p weights build/demo/network/weights.safetensors -p output build/demo/membranes -p overwrite True
 	$(BIN)/papermill nbs/04_infer.ipynb build/demo/shipped.ipynb -p output build/demo/shipped_membranes -p overwrite True
-	@$(BIN)/python tests/demo.py
+	@$(BIN)/python benchmarks/demo.py
 
 test: env
 	$(BIN)/python -m pytest tests
 
 lab: env
-	$(BIN)/jupyter lab --notebook-dir nbs
+	$(BIN)/jupyter lab --notebook-dir . nbs/index.ipynb
+
+# the site, in _docs/; needs no network
+docs: env
+	$(BIN)/python docs/build.py
 
 bench: env
-	$(BIN)/python tests/bench.py
+	$(BIN)/python benchmarks/bench.py
 
-# every version of constraints.txt, for all Pythons of settings.ini at once
+# every version of constraints.txt, for all Pythons of settings.ini at once; a cache would not see that settings.ini changed
 constraints:
 	$(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv
-	build/uv/bin/uv pip compile --universal --python-version 3.10 --upgrade --extra dev --no-annotate --no-header setup.py --output-file constraints.txt
+	build/uv/bin/uv pip compile --no-cache --universal --python-version 3.10 --upgrade --extra dev --extra docs --no-annotate --no-header setup.py --output-file constraints.txt
 
 # what this Makefile made, nothing of output/
 clean:
-	rm -rf .venv .pytest_cache build *.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache build _docs *.egg-info

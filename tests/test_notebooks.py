@@ -40,6 +40,12 @@ def test_the_house_is_complete():
     assert len(NOTEBOOKS) == 15
 
 
+def test_nothing_unused_or_unknown(run):
+    "Rule F of ruff: unused imports, unknown names."
+    done = run('ruff', 'check', 'membrane_nb', 'tests', 'benchmarks', 'docs')
+    assert done.returncode == 0, done.stdout
+
+
 def execute(path, output):
     "A notebook after all its cells have run in a fresh kernel, in the folder where Jupyter starts it."
     nb = nbformat.read(path, 4)
@@ -167,7 +173,7 @@ def test_every_recipe_is_known():
     import yaml
     cell = next(c for c in nbformat.read(ROOT/'nbs'/'03_train.ipynb', 4).cells if 'parameters' in c.metadata.get('tags', []))
     exec(cell.source, known := {})
-    recipes = list((ROOT/'recipes').glob('*.yaml'))
+    recipes = list((ROOT/'recipes').rglob('*.yaml'))
     assert {p.stem for p in recipes} >= {'quick', 'local', 'full', 'baseline'}
     for path in recipes:
         for name, value in yaml.safe_load(path.read_text()).items():

@@ -1,4 +1,4 @@
-"""`make bench`: the figures this repository promises, measured on this machine. `python tests/bench.py FOLDER` keeps its volumes there.
+"""`make bench`: the figures this repository promises, measured on this machine. `python benchmarks/bench.py FOLDER` keeps its volumes there.
 
 Times are medians of interleaved runs, memory is the peak of a process of its own, as the system counts it."""
 import os, resource, subprocess, sys, tempfile, time
