@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 from sphinx.cmd.build import main as sphinx
 
 ROOT = Path(__file__).resolve().parent.parent
+EMPTY = inspect.Parameter.empty
 SECTIONS = {  # page: title, sentence, its pages
     'walkthrough': ('The walk-through', 'From a tomogram on disk to a segmented membrane.', '0*.ipynb'),
     'toolbox': ('The toolbox', 'What the pages of the walk-through stand on.', '1*.ipynb'),
@@ -35,21 +36,25 @@ def signature(name, symbol):
     return textwrap.fill(call, 88, subsequent_indent=' ' * 4, break_long_words=False, break_on_hyphens=False)
 
 
+def row(first, d, default=EMPTY):
+    "A line of a table of parameters: its name, then type, default and comment."
+    anno = d.get('anno', EMPTY)
+    kind = '' if anno in (EMPTY, None, type(None)) else f'`{getattr(anno, "__name__", anno)}`'
+    value = '' if default is EMPTY else f'`{default!r}`'
+    said = (d.get('docment') or '').replace('\n', ' ')
+    return f'| {first} | ' + ' | '.join(text.replace('|', r'\|') for text in (kind, value, said)) + ' |'
+
+
 def api(name, symbol):
     "What a page says of a function or class: a heading, the call, the docstring and a table of the parameters (docments)."
     plain = isinstance(symbol, property) or inspect.isclass(symbol) and issubclass(symbol, Exception)
     call = name if plain else signature(name, inspect.unwrap(symbol))
     symbol = getattr(symbol, 'fget', None) or inspect.unwrap(symbol)
     lines = [f'(api-{name.lower()})=', f'### {name}', '', '```python', call, '```', '', inspect.getdoc(symbol) or '', '']
-    code = lambda value: f'`{value}`'.replace('|', r'\|')
-    rows = []
-    for parameter, d in ({} if plain else docments(symbol, full=True)).items():
-        said = (d.get('docment') or '').replace('|', r'\|').replace('\n', ' ')
-        kind = '' if d['anno'] is inspect.Parameter.empty else code(getattr(d['anno'], '__name__', d['anno']))
-        if parameter == 'return' and (kind or said): rows.append(f'| *returns* | {kind} | | {said} |')
-        elif parameter not in ('self', 'return'):
-            default = '' if d['default'] is inspect.Parameter.empty else code(repr(d['default']))
-            rows.append(f'| {code(parameter)} | {kind} | {default} | {said} |')
+    docs = {} if plain else docments(symbol, full=True)
+    parameters = [] if plain else inspect.signature(symbol).parameters.values()
+    rows = [row(f'`{p.name}`', docs.get(p.name, {}), p.default) for p in parameters if p.name != 'self']
+    if 'return' in docs and not inspect.isclass(symbol): rows.append(row('*returns*', docs['return']))
     if rows: lines += ['| | type | default | |', '|---|---|---|---|', *rows, '']
     return '\n'.join(lines)
 
@@ -77,12 +82,13 @@ def page(path, out):
     NBProcessor(nb=nb, procs=[populate_language, strip_ansi, hide_line, add_show_docs, clean_magics]).process()
     exported = re.search(r'default_exp (\w+)', path.read_text(encoding='utf-8'))
     names = vars(import_module(f'membrane_nb.{exported[1]}')) if exported else {}
-    link, cells, code = NbdevLookup().linkify, [], []
+    link, cells, code, first = NbdevLookup().linkify, [], [], 0
     for cell in nb.cells:
         if not cell.source or cell.directives_.keys() & {'hide', 'default_exp'}: continue
         described = re.fullmatch(r'show_doc\((.*)\)', cell.source)
         if described: cell = mk_cell(api(described[1], eval(described[1], names)), 'markdown')
         elif code: cells.append(code.pop())
+        first = first if described else len(cells)
         if cell.cell_type == 'markdown':
             text = re.sub(r'^- skip_exec.*', '', cell.source, flags=re.M)
             if cells: text = re.sub(r'^# ', '## ', text, flags=re.M)  # a page has one title
@@ -91,7 +97,7 @@ def page(path, out):
         if cell.directives_.keys() & {'export', 'exports'}:
             cell.metadata['tags'] = ['hide-input']
             code = [cell]
-        else: cells.append(cell)
+        else: cells.insert(first if described else len(cells), cell)  # nbdev has them in reverse
     nb.cells = cells + code
     nb.metadata.pop('widgets', None)
     write_nb(nb, out/path.name)
