@@ -64,8 +64,11 @@ def tube(
     length:float, # nm, along the first axis, between the centres of its round ends
 )->np.ndarray: # (z, y, x), nm, negative inside
     "Signed distance to a tube with round ends."
-    beyond = p[0] - np.clip(p[0], -length / 2, length / 2)
-    return np.sqrt(beyond * beyond + p[1]**2 + p[2]**2) - np.float32(radius)
+    along, u, v = p
+    half = length / 2
+    beyond = along - np.clip(along, -half, half)
+    squares = beyond**2 + u**2 + v**2
+    return np.sqrt(squares) - np.float32(radius)
 
 # %% ../nbs/10_phantom.ipynb #825bf104
 def sac(
@@ -74,9 +77,13 @@ def sac(
     radius:float|np.ndarray, # nm, of the disc
 )->np.ndarray: # (z, y, x), nm, negative inside
     "Signed distance to a flat disc whose rim is rounded, as a membrane's must be."
-    from_axis = np.sqrt(p[1]**2 + p[2]**2)
-    beyond = np.maximum(from_axis - (radius - thick / 2), 0)
-    return np.sqrt(beyond * beyond + p[0]**2) - np.float32(thick / 2)
+    height, u, v = p
+    half = thick / 2
+    rim = radius - half
+    from_axis = np.sqrt(u**2 + v**2)
+    beyond = np.maximum(from_axis - rim, 0)
+    to_middle = np.sqrt(beyond**2 + height**2)
+    return to_middle - np.float32(half)
 
 # %% ../nbs/10_phantom.ipynb #0157d8ec
 def stack(
@@ -103,8 +110,11 @@ def smooth_intersection(
     soft:float=12.,  # nm, width of the rounded crease
 )->np.ndarray: # (z, y, x), nm, negative inside
     "Signed distance to what two bodies have in common, creases rounded."
-    crease = np.maximum(np.float32(soft) - np.abs(a - b), 0)
-    return np.maximum(a, b) + crease**2 / np.float32(4 * soft)
+    width = np.float32(soft)
+    apart = np.abs(a - b)
+    crease = np.maximum(width - apart, 0)
+    rise = crease**2 / (4 * width)
+    return np.maximum(a, b) + rise
 
 # %% ../nbs/10_phantom.ipynb #2d729677
 def to_distance(
@@ -252,7 +262,7 @@ def random_rotation(
     proper = np.sign(np.linalg.det(q)) # no mirror image
     return (q * proper).T.astype(np.float32)
 
-# %% ../nbs/10_phantom.ipynb #e35247f4
+# %% ../nbs/10_phantom.ipynb #cc54d198
 _HALF_THICKNESS = 2.2 # nm from the middle of a membrane: what the mask calls membrane
 
 def _emptiest_place(
@@ -276,6 +286,7 @@ def _around(
     centre = at[(slice(None), *place)]
     return at[(slice(None), *box)] - centre.reshape(3, 1, 1, 1)
 
+# %% ../nbs/10_phantom.ipynb #71c13a52
 def add_organelle(
     d:np.ndarray,            # (z, y, x), nm to the nearest membrane so far; not changed
     at:np.ndarray,           # (3, z, y, x), nm, from `warped_grid`
@@ -307,9 +318,8 @@ def membranes(
     rng:np.random.Generator, # decides everything
 )->np.ndarray: # (z, y, x), nm
     "Distance of every voxel to the nearest membrane."
-    shape = at.shape[1:]
-    d = np.full(shape, 500, np.float32)
-    half = max(shape) * pixel / 20       # nm, half the width of the volume
+    d = np.full(at.shape[1:], 500, np.float32)
+    half = max(d.shape) * pixel / 20     # nm, half the width of the volume
     size = half * rng.uniform(.7, 1.1)   # nm, of the next organelle
     small = .5 * half                    # nm, of those after the first
     for i in range(80):
@@ -331,7 +341,8 @@ def _step(
     s:np.ndarray, # negative inside
 )->np.ndarray: # 1 inside, 0 outside
     "A smooth step from inside to outside (logistic function)."
-    return 1 / (1 + np.exp(np.clip(s, -30, 30)))
+    steep = np.exp(np.clip(s, -30, 30))
+    return 1 / (1 + steep)
 
 def bilayer(
     d:np.ndarray,   # nm to the middle of the membrane
@@ -341,11 +352,13 @@ def bilayer(
     "Density of a membrane at a distance from its middle: about -1 in the head groups."
     wide = np.hypot(.75, pixel / 10 / 12**.5) # nm, standard deviation of a head group and the voxel
     spread = np.float32(2 * wide**2)
-    this_side = np.exp(-(np.abs(d) - 1.75)**2 / spread)
-    other_side = np.exp(-(np.abs(d) + 1.75)**2 / spread)
+    nm = np.abs(d)
+    this_side = np.exp(-(nm - 1.75)**2 / spread)
+    other_side = np.exp(-(nm + 1.75)**2 / spread)
     heads = this_side + other_side
-    band = _step((np.abs(d) - 2) / np.float32(.45 * wide))
-    return -np.float32((1 - core) * .75 / wide) * heads - np.float32(core) * band
+    band = _step((nm - 2) / np.float32(.45 * wide))
+    line_depth = np.float32((1 - core) * .75 / wide)
+    return -line_depth * heads - np.float32(core) * band
 
 # %% ../nbs/10_phantom.ipynb #cb33ecde
 def blobs(
@@ -388,6 +401,7 @@ def _ribosomes(
     centres = np.repeat(centres, 18, 0)
     return centres + rng.normal(0, 5.5 / nm, centres.shape)
 
+# %% ../nbs/10_phantom.ipynb #1d2baa8a
 def crowd(
     d:np.ndarray,            # (z, y, x), nm to the nearest membrane
     pixel:float,             # Å
@@ -417,7 +431,9 @@ def _helix(
     around = np.arange(13) * 2 * np.pi / 13
     oval = rng.uniform(.8, 1.25)
     rise = around * 12 / (2 * np.pi) / 11.2 # 12 nm a turn at a radius of 11.2 nm
-    return radius * np.stack([rise, oval * np.cos(around), np.sin(around) / oval], 1)
+    u = oval * np.cos(around)
+    v = np.sin(around) / oval
+    return radius * np.stack([rise, u, v], 1)
 
 def filament(
     shape:tuple,             # (z, y, x)
@@ -436,7 +452,7 @@ def filament(
     start = rng.uniform(0, shape)
     return (places.reshape(-1, 3) @ frame) / (pixel / 10) + start
 
-# %% ../nbs/10_phantom.ipynb #53de3c3a
+# %% ../nbs/10_phantom.ipynb #346ed0b2
 def _how_many(
     mean:float,              # in a volume of 64 x 256 x 256 voxels of 10 Å
     d:np.ndarray,            # (z, y, x), nm to the nearest membrane
@@ -444,7 +460,9 @@ def _how_many(
     rng:np.random.Generator, # decides the number
 )->int: # 0 or more
     "How many of one kind this volume holds."
-    return rng.poisson(mean * rng.exponential() * d.size * (pixel / 10) / 4.2e6)
+    nm = pixel / 10
+    here = mean * rng.exponential() * d.size * nm / 4.2e6
+    return rng.poisson(here)
 
 def _off_membranes(
     where:np.ndarray, # (n, 3), voxels
@@ -482,8 +500,9 @@ def _droplet(
     radii = rng.uniform(6, 40) * rng.uniform(.7, 1.3, 3)
     s = smooth_intersection(ball(p, radii), 8 - d)
     depth = rng.uniform(.4, 1.5) * rng.choice([-1, -1, 1])
-    soft = np.float32(pixel / 20) # nm, half a voxel
-    return np.float32(depth) * (1 / (1 + np.exp(np.clip(s, -20, 20) / soft)))
+    half_voxel = np.float32(pixel / 20) # nm
+    steep = np.exp(np.clip(s, -20, 20) / half_voxel)
+    return np.float32(depth) * (1 / (1 + steep))
 
 # %% ../nbs/10_phantom.ipynb #7716f4f2
 def _place_lookalikes(
@@ -504,6 +523,7 @@ def _place_lookalikes(
     gold = _off_membranes(rng.uniform(0, d.shape, (n, 3)), d)
     return tubules, thick, actin, gold
 
+# %% ../nbs/10_phantom.ipynb #7716f4f3
 def lookalikes(
     d:np.ndarray,            # (z, y, x), nm to the nearest membrane
     at:np.ndarray,           # (3, z, y, x), nm, from `warped_grid`
@@ -599,7 +619,8 @@ def spatial_frequency(
 )->np.ndarray: # (z, y, x // 2 + 1), 1/Å
     "The distance of each Fourier coefficient from zero frequency."
     z, y, x = frequencies(shape)
-    return np.sqrt(z**2 + y**2 + x**2) / np.float32(pixel)
+    cycles = np.sqrt(z**2 + y**2 + x**2) # a voxel
+    return cycles / np.float32(pixel)
 
 # %% ../nbs/10_phantom.ipynb #a747541e
 def contrast_to_noise(
@@ -622,12 +643,16 @@ def edge(
     if border <= 0: return np.ones((1, 1, 1), np.float32)
     y = np.linspace(-.5, .5, shape[1], dtype=np.float32)[:, None]
     x = np.linspace(-.5, .5, shape[2], dtype=np.float32)
-    angle = rng.integers(4) * np.pi / 2 + rng.normal(0, .12)
-    ragged = .01 * np.sin(rng.uniform(20, 60) * (x + y))
-    side = np.cos(angle) * y + np.sin(angle) * x + ragged - .5 + border
-    return _step(side * 200)[None].astype(np.float32)
+    angle = rng.integers(4) * np.pi / 2
+    angle = angle + rng.normal(0, .12)
+    waves = rng.uniform(20, 60)
+    ragged = .01 * np.sin(waves * (x + y))
+    across = np.cos(angle) * y + np.sin(angle) * x
+    side = across + ragged - .5 + border # negative on the lamella
+    there = _step(side * 200)
+    return there[None].astype(np.float32)
 
-# %% ../nbs/10_phantom.ipynb #5cf3e6d3
+# %% ../nbs/10_phantom.ipynb #e3fc450f
 def _lens(
     k:np.ndarray,  # (z, y, x // 2 + 1), 1/Å
     defocus:float, # µm
@@ -635,27 +660,47 @@ def _lens(
     restore:float, # 0..1, how far the coarse contrast is given back
 )->np.ndarray: # (z, y, x // 2 + 1) float32
     "The contrast transfer, and what a deconvolution gives back of the coarse contrast."
+    transfer = ctf(k, defocus, flip)
     coarse = np.exp(-75 * k**2)
-    return ((1 - restore) * ctf(k, defocus, flip) + restore * coarse).astype(np.float32)
+    restored = (1 - restore) * transfer + restore * coarse
+    return restored.astype(np.float32)
 
 def _contrast(
     vol:np.ndarray, # (z, y, x)
     msk:np.ndarray, # (z, y, x), 1 = membrane, 2 = not judged
 )->float: # 0 or more
     "How far the mean grey values of membrane and background are apart."
-    return abs(vol[msk == 1].mean() - vol[msk == 0].mean())
+    membrane = vol[msk == 1].mean()
+    background = vol[msk == 0].mean()
+    return abs(membrane - background)
 
-def _add_dimmed(
-    signal:np.ndarray, # (z, y, x), membranes as imaged
-    rest:np.ndarray,   # (z, y, x), all else as imaged
-    msk:np.ndarray,    # (z, y, x), 1 = membrane, 2 = not judged
-    cnr:float,         # wanted contrast-to-noise ratio
+def _image_signal(
+    sheet:np.ndarray, # (z, y, x), density of the membranes
+    rest:np.ndarray,  # (z, y, x), density of all else
+    msk:np.ndarray,   # (z, y, x), 1 = membrane, 2 = not judged
+    lens:np.ndarray,  # (z, y, x // 2 + 1), weights of the frequencies
+    cnr:float,        # wanted contrast-to-noise ratio
 )->np.ndarray: # (z, y, x) float32
-    "Membranes and all else, which is dimmed as far as the wanted ratio needs."
+    "Membranes and all else as imaged; all else is dimmed as far as the wanted ratio needs."
+    sheet = filter_fourier(sheet, lens)
+    rest = filter_fourier(rest, lens)
     for dim in (1., .7, .5, .3, .2, .1):
-        both = signal + np.float32(dim) * rest
-        if contrast_to_noise(both, msk) > 1.02 * cnr: break
-    return both
+        signal = sheet + np.float32(dim) * rest
+        if contrast_to_noise(signal, msk) > 1.02 * cnr: break
+    return signal
+
+def _draw_noise(
+    k:np.ndarray,            # (z, y, x // 2 + 1), 1/Å
+    wedge:np.ndarray,        # broadcasts to `k`, 0..1
+    shape:tuple,             # (z, y, x)
+    pixel:float,             # Å
+    grainy:float,            # 0..1, loss of the finest detail
+    rng:np.random.Generator, # decides the noise
+)->np.ndarray: # (z, y, x) float32
+    "White noise that has passed the wedge and lost its finest detail."
+    grain = np.exp(-grainy * (2.5 * k * pixel)**2)
+    white = rng.standard_normal(shape, dtype=np.float32)
+    return filter_fourier(white, wedge * grain)
 
 def _scale_noise(
     noise:np.ndarray,  # (z, y, x)
@@ -669,6 +714,17 @@ def _scale_noise(
     least = (.2 * contrast / cnr)**2
     size = np.sqrt(max(wanted, least))
     return noise * np.float32(size / noise[msk == 0].std())
+
+def _denoise(
+    signal:np.ndarray, # (z, y, x)
+    noise:np.ndarray,  # (z, y, x)
+    k:np.ndarray,      # (z, y, x // 2 + 1), 1/Å
+    pixel:float,       # Å
+)->np.ndarray: # (z, y, x) float32
+    "What a denoiser leaves: a third of the noise, and no detail finer than 30 Å or 3 voxels."
+    finest = np.float32(max(30, 3 * pixel)) # Å
+    kept = np.exp(-(k * finest)**6)
+    return filter_fourier(signal + np.float32(.3) * noise, kept)
 
 # %% ../nbs/10_phantom.ipynb #e539871c
 def image_cell(
@@ -690,18 +746,21 @@ def image_cell(
     k = spatial_frequency(sheet.shape, pixel)
     wedge = missing_wedge(frequencies(sheet.shape), tilt, axis)
     lens = _lens(k, defocus, flip, restore) * wedge
-    signal = filter_fourier(sheet, lens)
-    rest = filter_fourier(rest, lens)
-    grain = np.exp(-grainy * (2.5 * k * pixel)**2)
-    white = rng.standard_normal(sheet.shape, dtype=np.float32)
-    noise = filter_fourier(white, wedge * grain)
-    signal = _add_dimmed(signal, rest, msk, cnr)
+    signal = _image_signal(sheet, rest, msk, lens, cnr)
+    noise = _draw_noise(k, wedge, sheet.shape, pixel, grainy, rng)
     noise = _scale_noise(noise, signal, msk, cnr)
-    if not denoised: return signal + noise
-    finest = np.float32(max(30, 3 * pixel)) # Å
-    return filter_fourier(signal + np.float32(.3) * noise, np.exp(-(k * finest)**6))
+    if denoised: return _denoise(signal, noise, k, pixel)
+    return signal + noise
 
 # %% ../nbs/10_phantom.ipynb #83ccf3a3
+def _with_margin(
+    shape:tuple, # (z, y, x)
+)->tuple: # a larger shape that is fast to transform, and 3 slices that cut the margin off
+    "Draw more than is given back."
+    wide = tuple(fft.next_fast_len(n + 16, real=True) for n in shape)
+    crop = tuple(slice(8, 8 + n) for n in shape)
+    return wide, crop
+
 def _judged(
     msk:np.ndarray,   # (z, y, x), with margin
     there:np.ndarray, # (1, y, x), 1 where the lamella is
@@ -721,14 +780,15 @@ def _grey_ramp(
     for axis, n in enumerate(shape):
         line = _along(np.linspace(-.5, .5, n), axis)
         axes.append(np.broadcast_to(line, shape).ravel())
-    ramp = rng.normal(0, 1, 3) @ axes
-    return ramp.reshape(shape).astype(np.float32)
+    slope = rng.normal(0, 1, 3) @ axes
+    return slope.reshape(shape).astype(np.float32)
 
+# %% ../nbs/10_phantom.ipynb #83ccf3a4
 def phantom(
     shape:tuple=(64, 256, 256), # (z, y, x)
     seed:int=0,                 # the same seed, the same bits
     pixel:float=10.,            # Å
-    cnr:float=1.,               # contrast-to-noise ratio of a voxel, before denoising and ramp; above 2 not always reached
+    cnr:float=1.,               # contrast-to-noise ratio before denoising and ramp; above 2 often less
     denoised:bool=False,        # noise nearly gone
     ramp:float=0.,              # grey ramp across the slice, in standard deviations
     border:float=0.,            # fraction of the width that is empty
@@ -737,8 +797,7 @@ def phantom(
 )->tuple: # volume float32, mask uint8 (1 = membrane), voxel size in Å
     "A tomogram with dark membranes, its mask and its voxel size. One without a membrane raises ValueError."
     rng = np.random.default_rng(seed)
-    wide = tuple(fft.next_fast_len(n + 16, real=True) for n in shape)
-    crop = tuple(slice(8, 8 + n) for n in shape)
+    wide, crop = _with_margin(shape)
     d, sheet, rest = scene(wide, pixel, rng, **(cell or {}))
     there = edge(wide, border, rng)
     msk = ((d <= _HALF_THICKNESS) & (there > .5)).astype(np.uint8)
@@ -748,18 +807,18 @@ def phantom(
     sheet, rest = sheet * there, rest * there
     vol = image_cell(sheet, rest, judged, pixel, rng, cnr, denoised=denoised, **(look or {}))
     vol = (vol * (.4 + .6 * there))[crop]
-    slope = _grey_ramp(shape, rng)
-    vol = vol + np.float32(ramp * vol.std()) * slope
+    vol = vol + np.float32(ramp * vol.std()) * _grey_ramp(shape, rng)
     return np.ascontiguousarray(vol), np.ascontiguousarray(msk[crop]), float(pixel)
 
-# %% ../nbs/10_phantom.ipynb #a337ed30
+# %% ../nbs/10_phantom.ipynb #0dbafa80
 def _log_uniform(
     low:float,               # smallest value
     high:float,              # largest value
     rng:np.random.Generator, # decides the value
 )->float: # low..high
     "A random value whose logarithm is evenly spread."
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    logarithm = rng.uniform(np.log(low), np.log(high))
+    return float(np.exp(logarithm))
 
 def _zero_or_uniform(
     high:float,              # largest value
