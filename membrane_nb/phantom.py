@@ -262,7 +262,7 @@ def random_rotation(
     proper = np.sign(np.linalg.det(q)) # no mirror image
     return (q * proper).T.astype(np.float32)
 
-# %% ../nbs/10_phantom.ipynb #cc54d198
+# %% ../nbs/10_phantom.ipynb #49d3526e
 _HALF_THICKNESS = 2.2 # nm from the middle of a membrane: what the mask calls membrane
 
 def _emptiest_place(
@@ -271,7 +271,8 @@ def _emptiest_place(
 )->tuple: # z, y, x
     "Of 24 voxels in the slice with the least membrane, the one farthest from any."
     filled = (d <= _HALF_THICKNESS).mean((1, 2)) # (z,)
-    z = int(np.argmin(filled + rng.uniform(0, 1e-4, len(d))))
+    shuffle = rng.uniform(0, 1e-4, len(d))
+    z = int(np.argmin(filled + shuffle))
     ys = rng.integers(0, d.shape[1], 24)
     xs = rng.integers(0, d.shape[2], 24)
     best = np.argmax(d[z, ys, xs])
@@ -284,7 +285,8 @@ def _around(
 )->np.ndarray: # (3, z, y, x) of the box, nm
     "The places in a box as seen from one voxel."
     centre = at[(slice(None), *place)]
-    return at[(slice(None), *box)] - centre.reshape(3, 1, 1, 1)
+    places = at[(slice(None), *box)]
+    return places - centre.reshape(3, 1, 1, 1)
 
 # %% ../nbs/10_phantom.ipynb #71c13a52
 def add_organelle(
@@ -370,12 +372,14 @@ def blobs(
     "Dark round blobs, all of one width."
     at = np.round(where).astype(np.int64)
     inside = ((at >= 0) & (at < shape)).all(1)
-    weights = np.broadcast_to(weight, len(at))[inside]
-    numbers = np.ravel_multi_index(tuple(at[inside].T), shape)
+    at = at[inside]
+    weights = np.broadcast_to(weight, len(where))[inside]
+    numbers = np.ravel_multi_index(tuple(at.T), shape)
     flat = np.bincount(numbers, weights, minlength=np.prod(shape))
     points = flat.reshape(shape).astype(np.float32)
+    soft = ndimage.gaussian_filter(points, wide, truncate=3.)
     depth = (2 * np.pi * (wide**2 + 1 / 12))**1.5 # so that the middle of a blob is its weight
-    return -np.float32(depth) * ndimage.gaussian_filter(points, wide, truncate=3.)
+    return -np.float32(depth) * soft
 
 # %% ../nbs/10_phantom.ipynb #1d2baa81
 def _random_places(
@@ -413,11 +417,14 @@ def crowd(
     volume = dense * d.size * nm**3
     out = np.zeros(d.shape, np.float32)
     for wide, apart, depth in ((1.1, 9, .5), (1.8, 16, .6), (2.8, 32, .6)): # nm, nm, density
-        proteins = _random_places(d, volume / apart**3, 3 + 1.5 * wide, np.inf, rng)
+        low = 3 + 1.5 * wide
+        proteins = _random_places(d, volume / apart**3, low, np.inf, rng)
         depths = rng.uniform(.3, 1., len(proteins)) * depth
         out += blobs(d.shape, proteins, max(wide / nm, .4), depths)
-    ribosomes = _ribosomes(d, nm, volume * rng.uniform(0, 2) / 70**3, rng)
-    studs = _random_places(d, volume * rng.uniform(1, 4) / 9**3, 2.5, 5.5, rng)
+    n = volume * rng.uniform(0, 2) / 70**3
+    ribosomes = _ribosomes(d, nm, n, rng)
+    n = volume * rng.uniform(1, 4) / 9**3
+    studs = _random_places(d, n, 2.5, 5.5, rng)
     out += blobs(d.shape, ribosomes, 2.2 / nm, .35)
     out += blobs(d.shape, studs, max(1.5 / nm, .4), .6)
     return out
@@ -452,7 +459,7 @@ def filament(
     start = rng.uniform(0, shape)
     return (places.reshape(-1, 3) @ frame) / (pixel / 10) + start
 
-# %% ../nbs/10_phantom.ipynb #346ed0b2
+# %% ../nbs/10_phantom.ipynb #1aaf583a
 def _how_many(
     mean:float,              # in a volume of 64 x 256 x 256 voxels of 10 Å
     d:np.ndarray,            # (z, y, x), nm to the nearest membrane
@@ -471,7 +478,8 @@ def _off_membranes(
     "Those places that lie more than 5 nm from a membrane."
     last = np.array(d.shape) - 1
     nearest = np.clip(np.round(where).astype(int), 0, last)
-    return where[d[tuple(nearest.T)] > 5]
+    distance = d[tuple(nearest.T)]
+    return where[distance > 5]
 
 def _filaments(
     n:int,                   # filaments
@@ -488,6 +496,7 @@ def _filaments(
         found.append(_off_membranes(places, d))
     return np.concatenate(found)
 
+# %% ../nbs/10_phantom.ipynb #f511b6a8
 def _droplet(
     d:np.ndarray,            # (z, y, x), nm to the nearest membrane
     at:np.ndarray,           # (3, z, y, x), nm, from `warped_grid`
@@ -652,7 +661,7 @@ def edge(
     there = _step(side * 200)
     return there[None].astype(np.float32)
 
-# %% ../nbs/10_phantom.ipynb #e3fc450f
+# %% ../nbs/10_phantom.ipynb #96e2ad7c
 def _lens(
     k:np.ndarray,  # (z, y, x // 2 + 1), 1/Å
     defocus:float, # µm
@@ -674,6 +683,7 @@ def _contrast(
     background = vol[msk == 0].mean()
     return abs(membrane - background)
 
+# %% ../nbs/10_phantom.ipynb #e15e1406
 def _image_signal(
     sheet:np.ndarray, # (z, y, x), density of the membranes
     rest:np.ndarray,  # (z, y, x), density of all else
@@ -702,6 +712,7 @@ def _draw_noise(
     white = rng.standard_normal(shape, dtype=np.float32)
     return filter_fourier(white, wedge * grain)
 
+# %% ../nbs/10_phantom.ipynb #4a218345
 def _scale_noise(
     noise:np.ndarray,  # (z, y, x)
     signal:np.ndarray, # (z, y, x)
@@ -713,8 +724,10 @@ def _scale_noise(
     wanted = (contrast / cnr)**2 - signal[msk == 0].var()
     least = (.2 * contrast / cnr)**2
     size = np.sqrt(max(wanted, least))
-    return noise * np.float32(size / noise[msk == 0].std())
+    found = noise[msk == 0].std()
+    return noise * np.float32(size / found)
 
+# %% ../nbs/10_phantom.ipynb #49f7bf66
 def _denoise(
     signal:np.ndarray, # (z, y, x)
     noise:np.ndarray,  # (z, y, x)
@@ -724,7 +737,8 @@ def _denoise(
     "What a denoiser leaves: a third of the noise, and no detail finer than 30 Å or 3 voxels."
     finest = np.float32(max(30, 3 * pixel)) # Å
     kept = np.exp(-(k * finest)**6)
-    return filter_fourier(signal + np.float32(.3) * noise, kept)
+    vol = signal + np.float32(.3) * noise
+    return filter_fourier(vol, kept)
 
 # %% ../nbs/10_phantom.ipynb #e539871c
 def image_cell(
@@ -788,7 +802,7 @@ def phantom(
     shape:tuple=(64, 256, 256), # (z, y, x)
     seed:int=0,                 # the same seed, the same bits
     pixel:float=10.,            # Å
-    cnr:float=1.,               # contrast-to-noise ratio before denoising and ramp; above 2 often less
+    cnr:float=1.,               # contrast-to-noise ratio before denoising and ramp
     denoised:bool=False,        # noise nearly gone
     ramp:float=0.,              # grey ramp across the slice, in standard deviations
     border:float=0.,            # fraction of the width that is empty
