@@ -1,6 +1,7 @@
 """Do the lessons of a page fail when its code is wrong? `python tests/mutants.py [page ...]` prints the changes that none of them notices.
 
-Each change is made in a copy of one notebook, which is then run by `nbdev_test`. About half an hour for all; no test runs it."""
+Each change is made in a copy of one notebook, which is then run by `nbdev_test`, and so are the page's own tests (`test_<stem>.py`).
+About half an hour for all; no test runs it."""
 import json, os, shutil, subprocess, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,29 +31,28 @@ MUTANTS = {
         ('.flip([i for i in a if i > 1])', ''),
     ],
     '10_phantom': [
-        ('* defocus * 1e4 * k**2 - np.pi / 2 * cs', '* defocus * 1e4 * k**2 + np.pi / 2 * cs'),
-        ('wave, cs = .0197, 2.7e7', 'wave, cs = .01969, 2.7e7'),
+        ('turn = by_defocus - by_aberration', 'turn = by_defocus + by_aberration'),
+        ('_WAVELENGTH = .0197', '_WAVELENGTH = .01969'),
         ('np.exp(-fade / 4 * k**2)', 'np.exp(-fade * k**2)'),
-        ("if axis == 'y' else y[None, :, None]", "if axis == 'x' else y[None, :, None]"),
+        ('tilt, axis)', "tilt, 'y')"),
         ('np.abs(s) / np.sqrt(np.clip(slope, .16, 6.))', 'np.abs(s)'),
-        ('(np.abs(d) - 1.75)**2', '(np.abs(d) - 2.5)**2'),
-        ('signal += np.float32(dim) * rest', 'signal += rest'),
+        ('(nm - 1.75)**2', '(nm - 2.5)**2'),
+        ('signal = sheet + np.float32(dim) * rest', 'signal = sheet + rest'),
         ('signal + np.float32(.3) * noise', 'signal + noise'),
         ('np.float32(ramp * vol.std())', 'np.float32(0 * vol.std())'),
-        ('((d <= 2.2) & (there > .5))', '(d <= 2.2)'),
-        ('vol = image_cell(sheet * there, rest * there', 'vol = image_cell(sheet, rest'),
+        ('((d <= _HALF_THICKNESS) & (there > .5))', '(d <= _HALF_THICKNESS)'),
+        ('sheet, rest = sheet * there, rest * there', 'pass'),
         ('outside.std(dtype', 'inside.std(dtype'),
-        ('judged = np.full(wide, 2,', 'judged = np.full(wide, 0,'),
-        (' + restore * np.exp(-75 * k**2))', ')'),
+        ('judged = np.full(msk.shape, 2,', 'judged = np.full(msk.shape, 0,'),
+        (' + restore * coarse', ''),
         ('np.exp(-grainy * (2.5 * k * pixel)**2)', '1'),
-        ('return (np.abs(pass_) if flip else pass_)', 'return pass_'),
+        ('if flip: transfer = np.abs(transfer)', 'pass'),
         ('return [outer, smooth_intersection(inner, -folds)]', 'return [outer, inner]'),
         ('if rng.random() < upright:', 'if rng.random() < .5:'),
-        ('rng, dense) + look', 'rng) + look'),
-        ('* smooth_noise(shape, rng), rest', ', rest'),
+        ('crowd(d, pixel, dense, rng)', 'crowd(d, pixel, 1., rng)'),
+        (' * smooth_noise(shape, rng)', ''),
         ('vol * (.4 + .6 * there)', 'vol'),
         ('p=[.5, .1, .2, .2]', 'p=[.2, .1, .2, .5]'),
-        ('tilt) + 1 - angle', 'tilt) - 9 - angle'),
         ('((bend, 150, 350)', '((bend, 100, 350)'),
     ],
     '11_view': [
@@ -107,7 +107,7 @@ MUTANTS = {
 
 
 def survives(page, old, new):
-    "Run a copy of the page with `old` changed to `new` in what it exports; whether all lessons still pass."
+    "Run a copy of the page with `old` changed to `new` in what it exports; whether all lessons, and the tests of the page, still pass."
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
         for name in ('membrane_nb',): shutil.copytree(ROOT/name, tmp/name)
@@ -123,8 +123,16 @@ def survives(page, old, new):
         if not found: return f'not found: {old!r}'
         (tmp/'nbs'/f'{page}.ipynb').write_text(json.dumps(nb))
         env = os.environ | dict(IN_TEST='1', OMP_NUM_THREADS='1', MEMBRANE_OUTPUT=str(tmp/'out'), PYTHONPATH=str(tmp))
-        done = subprocess.run([Path(sys.executable).parent/'nbdev_test', '--path', f'nbs/{page}.ipynb'], cwd=tmp, env=env, capture_output=True)
-        return f'survives: {old!r} -> {new!r}' if done.returncode == 0 else ''
+        bin = Path(sys.executable).parent
+        checks = [[bin/'nbdev_test', '--path', f'nbs/{page}.ipynb']]
+        tests = ROOT/'tests'/f'test_{page[3:]}.py'
+        if tests.exists():
+            (tmp/'tests').mkdir()
+            for file in (tests, ROOT/'tests'/'conftest.py'): shutil.copy(file, tmp/'tests')
+            checks += [[bin/'nbdev_export'], [bin/'pytest', '-q', '-x', f'tests/{tests.name}']]
+        for check in checks:
+            if subprocess.run(check, cwd=tmp, env=env, capture_output=True).returncode: return ''
+        return f'survives: {old!r} -> {new!r}'
 
 
 if __name__ == '__main__':
