@@ -72,9 +72,11 @@ def phantom_parts(
     if pixel: made = _various(seeds, shapes, pixel, workers)
     else: made = [phantom(shape, seed) for seed, shape in zip(seeds, shapes)]
     kind = 'various phantom' if pixel else 'phantom'
-    tomos = [Tomo(*volumes, name=f'{kind} {seed}') for volumes, seed in zip(made, seeds)]
-    whole = [(tomo, range(len(tomo.vol))) for tomo in tomos]
-    return dict(train=whole[:n], val=whole[n:n + few], test=whole[n + few:])
+    tomos = []
+    for seed, volumes in zip(seeds, made):
+        tomo = Tomo(*volumes, name=f'{kind} {seed}')
+        tomos.append((tomo, range(len(tomo.vol))))
+    return dict(train=tomos[:n], val=tomos[n:n + few], test=tomos[n + few:])
 
 def _various(
     seeds:range,  # one a phantom
@@ -290,19 +292,7 @@ def finished(self)->bool:
     waited = done - 1 - int(np.argmin(losses))
     return waited >= self.patience
 
-# %% ../nbs/03_train.ipynb #3dd3840f
-@patch_to(Fit)
-def run(self,
-    path:Path,  # last.ckpt, written after every epoch
-    about:dict, # plain values to keep with it
-):
-    "Train to the end and yield a row an epoch; a loss that is no number raises `InputError`."
-    while not self.finished:
-        row = self._epoch(len(self.history))
-        self.history.append(row)
-        self.save(path, about)
-        yield row
-
+# %% ../nbs/03_train.ipynb #f549041a
 @patch_to(Fit)
 def _epoch(self,
     epoch:int, # 0, 1, 2 ...
@@ -336,6 +326,19 @@ def _copy_state(
     whole = torch.contiguous_format
     return {name: value.detach().cpu().clone(memory_format=whole)
             for name, value in net.state_dict().items()}
+
+# %% ../nbs/03_train.ipynb #acd7bc8b
+@patch_to(Fit)
+def run(self,
+    path:Path,  # last.ckpt, written after every epoch
+    about:dict, # plain values to keep with it
+):
+    "Train to the end and yield a row an epoch; a loss that is no number raises `InputError`."
+    while not self.finished:
+        row = self._epoch(len(self.history))
+        self.history.append(row)
+        self.save(path, about)
+        yield row
 
 # %% ../nbs/03_train.ipynb #756b8286
 CHOICES = dict(
@@ -469,27 +472,6 @@ class Run:
                 data.append([part, tomo.voxels, tomo.msk.voxels, zs.start, zs.stop])
         return dict(parameters=self.parameters, data=data)
 
-def open_run(
-    p:dict, # parameters of 03_train
-)->Run:
-    "Open what a run needs; whatever is wrong raises `InputError`."
-    check_run(p)
-    device = pick_device(p['device'])
-    net, before, provenance = _open_weights(p['init'])
-    if net: p = p | _settled(net)
-    results = _place(p)
-    scratch = scratch_folder(results.folder.parent)
-    check_room(scratch, _checkpoint_bytes(p), 'the checkpoint')
-    options = dict(density=p['density'], pixel=p['pixel'], ignore=p['ignore'], folder=scratch)
-    parts = read_parts(p['tomo'], p['mask'], p['manifest'], p['k'], **options)
-    results.inputs += [file.path for tomo in _all_tomos(parts) for file in tomo.files]
-    results.check() # again, with the files that a manifest names
-    notes = _notes(parts, before, p['near'])
-    check_history(parts, provenance, p['k'])
-    run = Run(p, parts, net, provenance, before, device, results, notes)
-    if p['resume']: run.checkpoint = read_checkpoint(results.checkpoint, run.about)
-    return run
-
 # %% ../nbs/03_train.ipynb #65d765bd
 def _weights_path(
     init:str, # weights to start from, pretrained, or empty
@@ -532,6 +514,28 @@ def _checkpoint_bytes(
     if p['dims'] == 3: weights *= 3
     return int(10 * weights)
 
+# %% ../nbs/03_train.ipynb #008a9c51
+def open_run(
+    p:dict, # parameters of 03_train
+)->Run:
+    "Open what a run needs; whatever is wrong raises `InputError`."
+    check_run(p)
+    device = pick_device(p['device'])
+    net, before, provenance = _open_weights(p['init'])
+    if net is not None: p = p | _settled(net)
+    results = _place(p)
+    scratch = scratch_folder(results.folder.parent)
+    check_room(scratch, _checkpoint_bytes(p), 'the checkpoint')
+    options = dict(density=p['density'], pixel=p['pixel'], ignore=p['ignore'], folder=scratch)
+    parts = read_parts(p['tomo'], p['mask'], p['manifest'], p['k'], **options)
+    results.inputs += [file.path for tomo in _all_tomos(parts) for file in tomo.files]
+    results.check() # again, with the files that a manifest names
+    notes = _notes(parts, before, p['near'])
+    check_history(parts, provenance, p['k'])
+    run = Run(p, parts, net, provenance, before, device, results, notes)
+    if p['resume']: run.checkpoint = read_checkpoint(results.checkpoint, run.about)
+    return run
+
 # %% ../nbs/03_train.ipynb #4eed2704
 _FIT = ('epochs', 'lr', 'weight_decay', 'bce_weight', 'batch_size', 'schedule', 'ema', 'patience',
        'precision', 'workers') # parameters that `Fit` takes as they are
@@ -567,16 +571,23 @@ def to_half(
     state:dict, # of a `UNet`
 )->dict: # the same tensors, those of more than one axis as float16
     "Half the file: kernels as float16, norms and biases unchanged."
-    return {name: value.half() if value.ndim > 1 else value for name, value in state.items()}
+    halved = {}
+    for name, value in state.items():
+        halved[name] = value.half() if value.ndim > 1 else value
+    return halved
 
-# %% ../nbs/03_train.ipynb #32e699d1
+# %% ../nbs/03_train.ipynb #f8a4736f
 def provenance_of(
     parts:dict,  # train, val, test: lists of (Tomo, range of slices)
     before:list, # provenance of the weights that the run started from
 )->list: # of dicts; `run` counts the runs back from this one
     "Every volume that the weights have seen, with its fingerprints."
-    data = [_seen(part, tomo, zs) for part, tomos in parts.items() for tomo, zs in tomos]
-    return data + [seen | dict(run=seen.get('run', 0) + 1) for seen in before]
+    data = []
+    for part, tomos in parts.items():
+        data += [_seen(part, tomo, zs) for tomo, zs in tomos]
+    for seen in before:
+        data.append(seen | dict(run=seen.get('run', 0) + 1))
+    return data
 
 def _seen(
     part:str,  # train, val or test
@@ -587,34 +598,6 @@ def _seen(
     return dict(run=0, name=tomo.name, part=part, slices=[zs.start, zs.stop],
                 shape=list(tomo.vol.shape), pixel=tomo.pixel, scale=asdict(tomo.scale),
                 tomogram=tomo.voxels, mask=tomo.msk.voxels)
-
-# %% ../nbs/03_train.ipynb #42b37a30
-def run_card(
-    parameters:dict, # of the run
-    parts:dict,      # train, val, test: lists of (Tomo, range of slices)
-    fit:Fit,         # finished; its network holds the best weights
-    before:dict={},  # card of the weights it started from
-)->dict: # what card.json says
-    "Choose the threshold on validation and score test with it."
-    counts = {}
-    for part in ('val', 'test'):
-        counts[part] = [evaluate(fit.net, [tomogram], fit.precision)[1] for tomogram in parts[part]]
-    chosen = choose_threshold(counts['val'])
-    threshold = chosen['threshold']
-    return dict(
-        parameters=parameters,
-        seed=parameters['seed'],
-        threshold=threshold,
-        threshold_range=[chosen['low'], chosen['high']],
-        pixel=_mean_pixel(parts['train']),
-        density=_density(parts['train']),
-        best_epoch=1 + int(np.argmin([row['val_loss'] for row in fit.history])),
-        scores={part: scores(sum(tallies), threshold) for part, tallies in counts.items()},
-        data={part: _in_words(tomos) for part, tomos in parts.items()},
-        commit=library_commit(),
-        versions=versions(),
-        date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
-        start=_story(before, parameters))
 
 # %% ../nbs/03_train.ipynb #f5be00aa
 def _mean_pixel(
@@ -654,6 +637,34 @@ def _story(
         kept = {name: run.get(name) for name in ('commit', 'date', 'versions', 'data')}
         told.append(dict(run=i, changed=changed) | kept)
     return told
+
+# %% ../nbs/03_train.ipynb #42b37a30
+def run_card(
+    parameters:dict, # of the run
+    parts:dict,      # train, val, test: lists of (Tomo, range of slices)
+    fit:Fit,         # finished; its network holds the best weights
+    before:dict={},  # card of the weights it started from
+)->dict: # what card.json says
+    "Choose the threshold on validation and score test with it."
+    counts = {}
+    for part in ('val', 'test'):
+        counts[part] = [evaluate(fit.net, [tomogram], fit.precision)[1] for tomogram in parts[part]]
+    chosen = choose_threshold(counts['val'])
+    threshold = chosen['threshold']
+    return dict(
+        parameters=parameters,
+        seed=parameters['seed'],
+        threshold=threshold,
+        threshold_range=[chosen['low'], chosen['high']],
+        pixel=_mean_pixel(parts['train']),
+        density=_density(parts['train']),
+        best_epoch=1 + int(np.argmin([row['val_loss'] for row in fit.history])),
+        scores={part: scores(sum(tallies), threshold) for part, tallies in counts.items()},
+        data={part: _in_words(tomos) for part, tomos in parts.items()},
+        commit=library_commit(),
+        versions=versions(),
+        date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        start=_story(before, parameters))
 
 # %% ../nbs/03_train.ipynb #ffcdb556
 def write_run(
