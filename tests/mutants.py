@@ -1,6 +1,6 @@
-"""Do the lessons of a page fail when its code is wrong? `python tests/mutants.py [page ...]` prints the changes that none of them notices.
+"""Do the lessons of a page, or its tests, fail when its code is wrong? `python tests/mutants.py [page ...]` prints the changes that nothing notices.
 
-Each change is made in a copy of one notebook, which is then run by `nbdev_test`. About half an hour for all; no test runs it."""
+Each change is made in a copy of one notebook and its module. The page is run by `nbdev_test`, then `tests/test_<stem>.py` where there is one. About half an hour for all; no test runs it."""
 import json, os, shutil, subprocess, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -60,32 +60,32 @@ MUTANTS = {
         ('return _pair_faces(verts, tri)', 'return verts, tri'),
     ],
     '12_metrics': [
-        ('i += p >= edges[i + 1]\n', 'pass\n'),
-        ('fn = int(t[0, i:].sum()), int(t[1, i:].sum()), int(t[1, :i].sum())', 'fn = int(t[0, i:].sum()), int(t[1, i:].sum()), int(t[1, :i + 1].sum())'),
+        ('i += prob >= edges[i + 1]\n', 'pass\n'),
+        ('fn = int(counts[1, :i].sum())', 'fn = int(counts[1, :i + 1].sum())'),
         ('dice[best] - .001)\n    low', 'dice[best] - .01)\n    low'),
         ('threshold=(low + high) // 2', 'threshold=low'),
         ('int(worse[worse < best].max(initial=-1)) + 1', 'int(np.flatnonzero(dice >= dice[best] - .001).min())'),
         ('dice = np.mean(curves, axis=0)', "dice = pr_curve(sum(tallies))['dice']"),
         ('dice = np.mean(curves, axis=0)', 'dice = np.max(curves, axis=0)'),
-        (' for t in tallies if t[1].any()]', ' for t in tallies]'),
+        (' for counts in tallies if counts[1].any()]', ' for counts in tallies]'),
         ('block = min(3 * reach,', 'block = min(reach,'),
         ('block = min(3 * reach, depth // 3)', 'block = min(3 * reach, depth // 6)'),
         ('draws = depth // block - 1', 'draws = depth // block'),
-        (' * student.ppf(.975, draws) / 1.96', ''),
+        (' * stdtrit(draws, .975) / 1.96', ''),
         ('argmax(autocorrelation <= 0)', 'argmax(autocorrelation <= .5 * autocorrelation[0])'),
         ('_reach(parts[0] - whole * parts[1])', '_reach(parts[1])'),
-        ("    if reach > depth // 3: return float('nan'), float('nan')\n", ''),
+        ("    if reach > depth // 3: return nothing\n", ''),
         ('if depth < 64 or', 'if'),
         ('[parts, parts[:, :block - 1]], 1)', '[parts, parts[:, -block + 1:]], 1)'),
         ('(w - z) ** 2 for', 'abs(w - z) for'),
         ('(lines & sets[::-1])', '(lines & sets)'),
-        ('[:, 0, 2]), 1)', '[:, 2, 2]), 1)'),
-        ('(np.arange(len(both)) + .5)', 'np.arange(len(both))'),
-        ('halo, n = 16, 10,', 'halo, n = 16, 9,'),
-        ('~(below & above & p', '~(above & p'),
-        ("mode='edge'), solid[2]", "mode='constant'), solid[2]"),
+        ('abs(directions[:, 0, 2])', 'abs(directions[:, 2, 2])'),
+        ('(np.arange(len(voxels)) + .5)', 'np.arange(len(voxels))'),
+        ('halo = 10 #', 'halo = 9 #'),
+        ('inside = below & above', 'inside = above'),
+        ("mode='edge')\n    inside", "mode='constant')\n    inside"),
         ('(p == 1) & (m != 2)', '(p == 1)'),
-        ('(t[1] * pr_curve', '(t[0] * pr_curve'),
+        ('counts[1] * pr_curve', 'counts[0] * pr_curve'),
     ],
     '14_results': [
         ('if folder.exists() and (why := not_ours(folder))', 'if False'),
@@ -124,7 +124,19 @@ def survives(page, old, new):
         (tmp/'nbs'/f'{page}.ipynb').write_text(json.dumps(nb))
         env = os.environ | dict(IN_TEST='1', OMP_NUM_THREADS='1', MEMBRANE_OUTPUT=str(tmp/'out'), PYTHONPATH=str(tmp))
         done = subprocess.run([Path(sys.executable).parent/'nbdev_test', '--path', f'nbs/{page}.ipynb'], cwd=tmp, env=env, capture_output=True)
-        return f'survives: {old!r} -> {new!r}' if done.returncode == 0 else ''
+        if done.returncode: return ''
+        if test_notices(page, old, new, tmp, env): return ''
+        return f'survives: {old!r} -> {new!r}'
+
+
+def test_notices(page, old, new, tmp, env):
+    "Whether the tests of the page's module fail on the change."
+    stem = page.partition('_')[2]
+    test, module = ROOT/'tests'/f'test_{stem}.py', tmp/'membrane_nb'/f'{stem}.py'
+    if not test.exists(): return False
+    module.write_text(module.read_text().replace(old, new))
+    shutil.copytree(ROOT/'tests', tmp/'tests')
+    return subprocess.run([sys.executable, '-m', 'pytest', '-x', '-q', tmp/'tests'/test.name], cwd=tmp, env=env, capture_output=True).returncode != 0
 
 
 if __name__ == '__main__':
