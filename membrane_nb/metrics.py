@@ -120,12 +120,13 @@ def choose_threshold(
     curves = [pr_curve(counts)['dice'] for counts in tallies if counts[1].any()]
     if not curves: raise ValueError('no membrane voxel in any tomogram: no threshold is best')
     dice = np.mean(curves, axis=0)
+    bins = len(dice)
     best = int(dice.argmax())
     worse = np.flatnonzero(dice < dice[best] - .001)
     low = int(worse[worse < best].max(initial=-1)) + 1
-    high = int(worse[worse > best].min(initial=len(dice))) - 1
-    bins = len(dice)
-    return dict(threshold=(low + high) // 2 / bins, low=low / bins, high=high / bins)
+    high = int(worse[worse > best].min(initial=bins)) - 1
+    middle = (low + high) // 2
+    return dict(threshold=middle / bins, low=low / bins, high=high / bins)
 
 # %% ../nbs/12_metrics.ipynb #d855eb63
 def average_precision(
@@ -145,11 +146,16 @@ def calibration(
     """Compare predicted probability with the observed share of membrane; `error` is the ECE.
     The centre of a tally's bin stands for its voxels, so `predicted` is right to half a bin."""
     voxels = counts.sum(0)
-    said = voxels * (np.arange(len(voxels)) + .5) / len(voxels)
-    said, seen, count = (v.reshape(bins, -1).sum(1) for v in (said, counts[1], voxels))
+    centres = np.arange(len(voxels)) + .5
+    said = voxels * centres / len(voxels)
+    said = said.reshape(bins, -1).sum(1)
+    seen = counts[1].reshape(bins, -1).sum(1)
+    count = voxels.reshape(bins, -1).sum(1)
     error = float(np.abs(said - seen).sum() / count.sum())
     with np.errstate(invalid='ignore'):
-        return dict(predicted=said / count, observed=seen / count, count=count, error=error)
+        predicted = said / count
+        observed = seen / count
+    return dict(predicted=predicted, observed=observed, count=count, error=error)
 
 # %% ../nbs/12_metrics.ipynb #ad204fae
 def by_slice(
@@ -159,16 +165,19 @@ def by_slice(
 )->np.ndarray: # (z, 2, bins) int64
     "Tally every slice by itself: the sum over z is the volume's."
     _check_shapes(prob, msk, 'prob')
-    return np.stack([tally(prob[z], msk[z], bins) for z in range(prob.shape[0])])
+    tallies = []
+    for z in range(prob.shape[0]): tallies.append(tally(prob[z], msk[z], bins))
+    return np.stack(tallies)
 
-# %% ../nbs/12_metrics.ipynb #5c3f071b
+# %% ../nbs/12_metrics.ipynb #f27c2361
 def _reach(
     contributions:np.ndarray, # (z,) what each slice adds to the score
 )->int: # slices, at least 1
     "The lag at which the autocorrelation of the slices first falls to zero."
     x = contributions - contributions.mean()
     autocorrelation = np.correlate(x, x, 'full')[len(x) - 1:] # (z,), lag 0 first
-    return max(1, int(np.argmax(autocorrelation <= 0)))
+    first = int(np.argmax(autocorrelation <= 0))
+    return max(1, first)
 
 # %% ../nbs/12_metrics.ipynb #3f76bd6d
 def bootstrap(
@@ -200,7 +209,8 @@ def _dice_parts(
 )->np.ndarray: # (2, z): what each slice adds above and below the fraction bar of Dice
     i = _bin(threshold, tallies.shape[2])
     fp, tp = tallies[:, :, i:].sum(2).T
-    return np.stack([2 * tp, tp + fp + tallies[:, 1].sum(1)])
+    there = tallies[:, 1].sum(1)
+    return np.stack([2 * tp, tp + fp + there])
 
 def _block_sums(
     parts:np.ndarray, # (2, z)
@@ -216,7 +226,8 @@ def _sets(
     z:int,           # slice
 )->np.ndarray: # (2, y, x) bool: found, there; both without the ignored voxels
     _check_shapes(pred, msk, 'pred')
-    p, m = np.asarray(pred[z]), np.asarray(msk[z])
+    p = np.asarray(pred[z])
+    m = np.asarray(msk[z])
     if p.dtype.kind == 'f' or p.min() < 0 or p.max() > 1:
         found = f'{p.dtype} from {p.min()} to {p.max()}'
         raise ValueError(f'pred holds {found}: a prediction is bool or 0/1')
@@ -229,18 +240,22 @@ def _solid(
     z:int,           # slice; beyond the border, the slice at the border
 )->np.ndarray: # (2, y, x) bool: found, there; both with the ignored voxels filled in
     z = min(max(z, 0), msk.shape[0] - 1)
-    return _sets(pred, msk, z) | (np.asarray(msk[z]) == 2)
+    ignored = np.asarray(msk[z]) == 2
+    return _sets(pred, msk, z) | ignored
 
 def _surface(
     pred:np.ndarray, # (z, y, x) prediction, bool or 0/1
     msk:np.ndarray,  # (z, y, x): 0, 1, 2
     z:int,           # slice
 )->np.ndarray: # (2, y, x) bool: voxels of found and there with a face to the outside
-    below, above = _solid(pred, msk, z - 1), _solid(pred, msk, z + 1)
+    below = _solid(pred, msk, z - 1)
+    above = _solid(pred, msk, z + 1)
     here = np.pad(_solid(pred, msk, z), ((0, 0), (1, 1), (1, 1)), mode='edge')
     inside = below & above
-    inside &= here[:, :-2, 1:-1] & here[:, 2:, 1:-1]
-    inside &= here[:, 1:-1, :-2] & here[:, 1:-1, 2:]
+    inside &= here[:, :-2, 1:-1]
+    inside &= here[:, 2:, 1:-1]
+    inside &= here[:, 1:-1, :-2]
+    inside &= here[:, 1:-1, 2:]
     return _sets(pred, msk, z) & ~inside
 
 # %% ../nbs/12_metrics.ipynb #58a59963
@@ -280,7 +295,10 @@ def _nearest(
     squares:dict,    # slice to (y, x) squared distances within it
     z:int,           # slice
 )->np.ndarray: # (n,) squared distance in 3D, one a voxel
-    return np.min([flat[here] + (w - z) ** 2 for w, flat in squares.items()], axis=0)
+    away = np.full(int(here.sum()), np.inf, np.float32)
+    for w, flat in squares.items():
+        away = np.minimum(away, flat[here] + (w - z) ** 2)
+    return away
 
 # %% ../nbs/12_metrics.ipynb #b7ecef62
 def cldice(

@@ -416,7 +416,10 @@ def _all_tomos(
     parts:dict, # lists of (Tomo, range of slices)
 )->list: # each `Tomo` once
     "The tomograms of all parts."
-    return list({id(tomo): tomo for part in parts.values() for tomo, _ in part}.values())
+    found = {}
+    for part in parts.values():
+        for tomo, _ in part: found[id(tomo)] = tomo
+    return list(found.values())
 
 def _notes(
     parts:dict,  # lists of (Tomo, range of slices)
