@@ -1,0 +1,102 @@
+"Training: what its page does not sweep."
+import csv
+
+import numpy as np
+import pytest
+import torch
+from membrane_nb.checks import InputError
+from membrane_nb.metrics import choose_threshold
+from membrane_nb.sampler import Patches
+from membrane_nb.train import (Fit, bce_dice, check_run, evaluate, loss_sums, open_run, phantom_parts, provenance_of,
+                               run_card, write_run)
+from membrane_nb.unet import UNet, read_card, read_provenance
+from test_door import parameters
+
+
+@pytest.fixture(scope='module')
+def small():
+    return phantom_parts(1, n=2, shape=(12, 64, 64))
+
+
+@pytest.fixture(scope='module')
+def trained(small, tmp_path_factory):
+    "A small network after its run, with the best weights in it."
+    fit = new_fit(small)
+    for _ in fit.run(tmp_path_factory.mktemp('run')/'last.ckpt', {}): pass
+    fit.net.load_state_dict(fit.best)
+    return fit
+
+
+def new_fit(small, **more):
+    torch.manual_seed(3)
+    settings = dict(lr=1e-2) | more
+    return Fit(UNet(3, 4, 4), Patches(small['train'], 12, 3, 32), small['val'], **settings)
+
+
+@pytest.mark.parametrize('wrong', [
+    dict(patch=100), dict(patch=16), dict(k=4), dict(norm='x'), dict(name='a/b'), dict(name='..'), dict(p_membrane=2.),
+    dict(epochs=0), dict(dropout=1.), dict(base=10**6), dict(seed=2**64), dict(phantoms=10**9), dict(norm='group', base=12)])
+def test_a_parameter_that_no_run_can_have(wrong):
+    check_run(parameters())
+    with pytest.raises(InputError, match=f'parameter {list(wrong)[-1]}: found'): check_run(parameters() | wrong)
+
+
+def test_opening_a_run_writes_nothing(tmp_path):
+    open_run(parameters(output=tmp_path/'runs'))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_annotated_costs_nothing():
+    msk = torch.tensor([[0, 1, 1, 2]])
+    good, other = torch.tensor([[-9., 9, 9, 0]]), torch.tensor([[-9., 9, 9, 50]])
+    loss = [bce_dice(loss_sums(logits, msk)).item() for logits in (good, other, -good)]
+    assert loss[0] == loss[1] < .01 and loss[2] > 4
+    assert torch.allclose(loss_sums(other, msk)[1:], torch.tensor([3., 2, 2, 2]), atol=1e-3)
+
+
+def test_various_phantoms_have_about_the_voxels_asked_for():
+    parts = phantom_parts(1, n=1, shape=(12, 64, 64), pixel=9.)
+    assert all(9 / 1.3 <= tomo.pixel <= 9 * 1.3 for tomos in parts.values() for tomo, _ in tomos)
+
+
+def test_two_fits_share_nothing(small):
+    one, two = new_fit(small), new_fit(small)
+    assert one.best is None and one.history == [] and one.history is not two.history
+    assert all(torch.equal(v, two.net.state_dict()[n]) for n, v in one.net.state_dict().items())
+
+
+def test_constant_rate(small):
+    assert new_fit(small, schedule='constant').rate(7) == .01
+
+
+def test_convolutions_along_z_are_trained(small):
+    solid = Fit(UNet(3, 4, 2, dims=3), Patches(small['train'], 8, 3, 32), small['val'])
+    assert np.isfinite(solid.train_epoch(0))
+
+
+def test_a_run_without_patience_left_trains_no_more(small, tmp_path):
+    idle = new_fit(small, patience=2, epochs=50)
+    idle.history = [dict(val_loss=loss) for loss in (19., 15., 16., 17.)]
+    assert idle.finished and list(idle.run(tmp_path/'idle.ckpt', {})) == []
+
+
+def test_the_threshold_is_chosen_on_validation(small, trained):
+    card = run_card(dict(seed=0), small, trained)
+    tallies = [evaluate(trained.net, [tomogram])[1] for tomogram in small['val']]
+    assert card['threshold'] == choose_threshold(tallies)['threshold'] and card['start'] == []
+
+
+def test_a_card_tells_of_all_runs_before(small, trained):
+    first = run_card(dict(seed=0), small, trained)
+    second = run_card(dict(seed=1), small, trained, first)
+    third = run_card(dict(seed=2), small, trained, second)
+    told = [(run['run'], run['date'], run['changed']) for run in third['start']]
+    assert told == [(1, second['date'], dict(seed=1)), (2, first['date'], dict(seed=0))]
+
+
+def test_what_is_written_is_read(small, trained, tmp_path):
+    card, seen = run_card(dict(seed=0), small, trained), provenance_of(small, [])
+    write_run(tmp_path, trained, card, seen)
+    assert read_card(tmp_path/'weights.safetensors').threshold == card['threshold']
+    assert len(read_provenance(tmp_path/'weights.safetensors')) == len(seen)
+    assert len(list(csv.DictReader(open(tmp_path/'history.csv')))) == 5
