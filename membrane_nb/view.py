@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MEMBRANE_COLOUR', 'IGNORE_COLOUR', 'TRUE_COLOUR', 'FALSE_COLOUR', 'MISSED_COLOUR', 'contrast_limits', 'to_uint8',
-           'overlay', 'render_slice', 'scale_bar', 'show_images', 'overlay_errors', 'show_slices', 'jpeg', 'browse',
-           'show_ortho', 'show_surface', 'surface']
+           'overlay', 'render_slice', 'scale_bar', 'show_images', 'overlay_errors', 'show_slices', 'show_errors',
+           'jpeg', 'browse', 'show_ortho', 'show_surface', 'surface']
 
 # %% ../nbs/11_view.ipynb #8b41a0ed
 import io
@@ -249,6 +249,13 @@ def _pixel(
     "The voxel size that was given, else what the volume says."
     return getattr(vol, 'pixel', 0) if pixel is None else pixel
 
+def _depths(
+    depth:int, # slices of the volume
+    n:int,     # slices to show
+)->np.ndarray: # z of each
+    "Slices at even distances."
+    return np.unique(((np.arange(n) + .5) * depth / n).astype(int))
+
 def show_slices(
     vol,                # (z, y, x), anything that yields a (y, x) slice for vol[z]
     msk=None,           # (z, y, x), labels or probability
@@ -260,12 +267,34 @@ def show_slices(
 )->Figure:
     "Slices of a volume side by side, with their mask."
     _same_shape(vol, msk)
-    if zs is None: zs = np.unique(((np.arange(n) + .5) * len(vol) / n).astype(int))
+    if zs is None: zs = _depths(len(vol), n)
     imgs = [np.asarray(vol[z]) for z in zs]
     msks = [] if msk is None else [np.asarray(msk[z]) for z in zs]
     titles = [f'z = {z}' for z in zs]
     limits = contrast_limits(vol)
     return show_images(imgs, titles, msks, _pixel(vol, pixel), limits, outline, opacity)
+
+# %% ../nbs/11_view.ipynb #17bf8cf2
+def show_errors(
+    vol,              # (z, y, x), anything that yields a (y, x) slice for vol[z]
+    found,            # (z, y, x), 1 is membrane
+    msk,              # (z, y, x), the annotation: 0, 1 and 2 (ignore)
+    zs:list=None,     # slices to show; None: `n` at even distances
+    n:int=3,          # slices, where `zs` is None
+    pixel:float=None, # Å, for the scale bar; None: what the volume says
+)->Figure:
+    "Slices of a volume with what was found: true green, false red, missed blue."
+    _same_shape(vol, found)
+    _same_shape(vol, msk)
+    if zs is None: zs = _depths(len(vol), n)
+    lo, hi = contrast_limits(vol)
+    step = -(-max(vol.shape[1:]) // 1024)
+    imgs = []
+    for z in zs:
+        masks = [_shrink_mask(np.asarray(m[z]), step) for m in (found, msk)]
+        imgs.append(overlay_errors(render_slice(vol[z], lo, hi), *masks))
+    titles = [f'z = {z}: green true, red false, blue missed' for z in zs]
+    return show_images(imgs, titles, pixel=_pixel(vol, pixel))
 
 # %% ../nbs/11_view.ipynb #1040fdba
 def jpeg(

@@ -132,3 +132,14 @@ def test_surfaces_are_small():
     assert len(few.data[0].i) <= 4000 and max(few.layout.scene.aspectratio[a] for a in 'xyz') == 1
     assert len(few.to_json()) < 100_000 and len(surface(msk, pixel).to_json()) < 1_500_000
     assert show_surface(msk, pixel).axes[0].get_xlabel() == 'x, nm' and show_surface(msk, 0, 500).axes[0].get_zlabel() == 'z, voxels'
+
+
+def test_errors_of_a_large_slice():
+    "A line that was found is green from end to end, though the picture is a quarter of the slice."
+    from membrane_nb.view import TRUE_COLOUR, show_errors
+    vol = np.random.default_rng(0).normal(size=(2, 2048, 2048)).astype(np.float32)
+    msk = np.zeros(vol.shape, np.uint8)
+    msk[:, 1001] = 1
+    img = show_errors(vol, msk, msk, n=1).axes[0].images[0].get_array()
+    assert img.shape == (1024, 1024, 3) and (np.abs(img[500].astype(int) - TRUE_COLOUR).max(1) < 110).all() and (img[500, :, 1] > img[500, :, 0]).all()
+    with pytest.raises(InputError, match='has the shape'): show_errors(vol, msk[:1], msk)
