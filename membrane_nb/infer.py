@@ -125,86 +125,6 @@ class Job:
     scores:dict = field(default_factory=dict) # where there is a mask
     share:float = 0. # of the voxels that were found to be membrane
 
-@patch
-def steps(self:Job):
-    "Write `prob.mrc` and `mask.mrc` into the working folder; yields each slice that is seen when it is done."
-    tomo, part = self.tomo, self.results.part
-    like = tomo.vol if isinstance(tomo.vol, Volume) else None
-    kind = dict(pixel=tomo.pixel, like=like)
-    with (
-        new_mrc(part/'prob.mrc', tomo.vol.shape, np.float32, **kind) as prob,
-        new_mrc(part/'mask.mrc', tomo.vol.shape, np.int8, **kind) as msk,
-    ):
-        yield from self._predict(prob)
-        for z in range(len(msk)):
-            msk[z] = prob[z] >= np.float32(self.threshold)
-        if self.fewest: remove_small(msk, self.fewest)
-        self._score(msk)
-
-@patch
-def _predict(self:Job,
-    prob, # (z, y, x) of the tomogram, to fill
-):
-    "Fill `prob`, by a resampled copy where the network sees the tomogram resampled."
-    tomo = self.tomo
-    if tomo.seen is tomo.vol:
-        yield from segment(tomo.vol, tomo.scale, self.net, prob)
-        return
-    seen = scratch(tomo.seen.shape, np.float32, self.results.part)
-    yield from segment(tomo.seen, tomo.scale, self.net, seen)
-    back = Resampled(seen, prob.shape)
-    for z in range(len(prob)): prob[z] = back[z]
-
-@patch
-def _score(self:Job,
-    msk, # (z, y, x), 1 is membrane
-):
-    "Count the membrane that was found and, where there is a mask, compare."
-    tomo = self.tomo
-    voxels = [np.count_nonzero(msk[z]) for z in range(len(msk))]
-    self.share = float(np.mean(voxels) / np.prod(msk.shape[1:]))
-    if tomo.msk is None: return
-    counts = [tally(msk[z].astype(bool), tomo.msk[z]) for z in range(len(msk))]
-    self.scores = scores(sum(counts))
-
-# %% ../nbs/04_infer.ipynb #4a111b42
-def open_job(
-    tomo:str|Path='',     # tomogram (MRC); empty: a phantom that no weights have seen
-    weights:str|Path='',  # .safetensors with its card, or .pt; empty: those that ship
-    output:str|Path='',   # folder of the results; empty: NAME_membranes in `root`, or the next free name
-    mask:str|Path='',     # its mask, to score against
-    threshold:float=0.,   # 0: the card's, or 0.5 without a card
-    tile:int=0,           # a multiple of 16; 0: the whole slice if it fits
-    tta:bool=False,       # average over mirror images
-    device:str='auto',    # auto, cpu, cuda, cuda:1, mps
-    min_size:float=1600., # nm³ of the smallest piece to keep; 0: all
-    density:str='auto',   # what membranes are: dark, bright, or auto
-    pixel:float=0.,       # Å, where the header is wrong
-    ignore:str='auto',    # value of the mask that means not annotated
-    overwrite:bool=False, # replace older results
-    root:str|Path='',     # where a folder without a name goes; empty: output/ of the repository
-)->Job:
-    "Open what a job needs; whatever is wrong raises `InputError` before any work."
-    given = dict(threshold=threshold, min_size=min_size, pixel=pixel)
-    check_ranges(given, dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, 1000)))
-    place = pick_device(device)
-    weights = Path(weights or pretrained()).expanduser()
-    net = load_unet(weights)
-    card = read_card(weights)
-    folder = Path(output or _default_folder(tomo, root))
-    inputs = [path for path in (tomo, mask, weights) if path]
-    results = Results(folder, inputs, bool(output), overwrite)
-    options = dict(density=density, ignore=ignore, wanted=card.pixel or 0.)
-    t = _open_tomo(tomo, mask, pixel, scratch_folder(folder), options)
-    net = in_tiles(fuse_batchnorm(net).to(place), t.seen.shape, tile)
-    fewest, said = _fewest(min_size, t, card.pixel or 0.)
-    check_room(scratch_folder(folder), _bytes_of_result(t), 'the result')
-    threshold = threshold or card.threshold
-    chosen = dict(threshold=threshold, min_size=min_size, tta=tta, device=str(place))
-    record = _record(t, weights, net) | chosen
-    net = Mirrored(net) if tta else net
-    return Job(t, net, threshold, fewest, results, t.notes + said, record)
-
 # %% ../nbs/04_infer.ipynb #f144f162
 def _default_folder(
     tomo:str|Path, # tomogram, or empty
@@ -259,6 +179,88 @@ def _record(
         versions=versions(), commit=library_commit(),
         date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
     )
+
+# %% ../nbs/04_infer.ipynb #4a111b42
+def open_job(
+    tomo:str|Path='',     # tomogram (MRC); empty: a phantom that no weights have seen
+    weights:str|Path='',  # .safetensors with its card, or .pt; empty: those that ship
+    output:str|Path='',   # folder of the results; empty: NAME_membranes in `root`, or the next free name
+    mask:str|Path='',     # its mask, to score against
+    threshold:float=0.,   # 0: the card's, or 0.5 without a card
+    tile:int=0,           # a multiple of 16; 0: the whole slice if it fits
+    tta:bool=False,       # average over mirror images
+    device:str='auto',    # auto, cpu, cuda, cuda:1, mps
+    min_size:float=1600., # nm³ of the smallest piece to keep; 0: all
+    density:str='auto',   # what membranes are: dark, bright, or auto
+    pixel:float=0.,       # Å, where the header is wrong
+    ignore:str='auto',    # value of the mask that means not annotated
+    overwrite:bool=False, # replace older results
+    root:str|Path='',     # where a folder without a name goes; empty: output/ of the repository
+)->Job:
+    "Open what a job needs; whatever is wrong raises `InputError` before any work."
+    given = dict(threshold=threshold, min_size=min_size, pixel=pixel)
+    check_ranges(given, dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, 1000)))
+    place = pick_device(device)
+    weights = Path(weights or pretrained()).expanduser()
+    net = load_unet(weights)
+    card = read_card(weights)
+    folder = Path(output or _default_folder(tomo, root))
+    inputs = [path for path in (tomo, mask, weights) if path]
+    results = Results(folder, inputs, bool(output), overwrite)
+    options = dict(density=density, ignore=ignore, wanted=card.pixel or 0.)
+    t = _open_tomo(tomo, mask, pixel, scratch_folder(folder), options)
+    net = in_tiles(fuse_batchnorm(net).to(place), t.seen.shape, tile)
+    fewest, said = _fewest(min_size, t, card.pixel or 0.)
+    check_room(scratch_folder(folder), _bytes_of_result(t), 'the result')
+    threshold = threshold or card.threshold
+    chosen = dict(threshold=threshold, min_size=min_size, tta=tta, device=str(place))
+    record = _record(t, weights, net) | chosen
+    net = Mirrored(net) if tta else net
+    return Job(t, net, threshold, fewest, results, t.notes + said, record)
+
+# %% ../nbs/04_infer.ipynb #262c26d9
+@patch
+def _predict(self:Job,
+    prob, # (z, y, x) of the tomogram, to fill
+):
+    "Fill `prob`, by a resampled copy where the network sees the tomogram resampled."
+    tomo = self.tomo
+    if tomo.seen is tomo.vol:
+        yield from segment(tomo.vol, tomo.scale, self.net, prob)
+        return
+    seen = scratch(tomo.seen.shape, np.float32, self.results.part)
+    yield from segment(tomo.seen, tomo.scale, self.net, seen)
+    back = Resampled(seen, prob.shape)
+    for z in range(len(prob)): prob[z] = back[z]
+
+@patch
+def _score(self:Job,
+    msk, # (z, y, x), 1 is membrane
+):
+    "Count the membrane that was found and, where there is a mask, compare."
+    tomo = self.tomo
+    voxels = [np.count_nonzero(msk[z]) for z in range(len(msk))]
+    self.share = float(np.mean(voxels) / np.prod(msk.shape[1:]))
+    if tomo.msk is None: return
+    counts = [tally(msk[z].astype(bool), tomo.msk[z]) for z in range(len(msk))]
+    self.scores = scores(sum(counts))
+
+# %% ../nbs/04_infer.ipynb #15dd1e0f
+@patch
+def steps(self:Job):
+    "Write `prob.mrc` and `mask.mrc` into the working folder; yields each slice that is seen when it is done."
+    tomo, part = self.tomo, self.results.part
+    like = tomo.vol if isinstance(tomo.vol, Volume) else None
+    kind = dict(pixel=tomo.pixel, like=like)
+    with (
+        new_mrc(part/'prob.mrc', tomo.vol.shape, np.float32, **kind) as prob,
+        new_mrc(part/'mask.mrc', tomo.vol.shape, np.int8, **kind) as msk,
+    ):
+        yield from self._predict(prob)
+        for z in range(len(msk)):
+            msk[z] = prob[z] >= np.float32(self.threshold)
+        if self.fewest: remove_small(msk, self.fewest)
+        self._score(msk)
 
 # %% ../nbs/04_infer.ipynb #bcfb8351
 @patch

@@ -131,11 +131,11 @@ def _render_figures():
 
 _render_figures()
 
-# %% ../nbs/11_view.ipynb #8c08ba73
+# %% ../nbs/11_view.ipynb #83319de7
 class _JpegFigure(Figure):
     "A figure that a notebook shows and keeps as JPEG."
     def _jpeg(self,
-        quality:int=55, # 1..95
+        quality:int=50, # 1..95
     )->bytes:
         "What the notebook gets."
         out = io.BytesIO()
