@@ -39,19 +39,24 @@ class Mirrored(nn.Module):
         super().__init__()
         self.net, self.k, self.depth = net, net.k, net.depth
     def forward(self, x):
-        axes = [a for n in range(4) for a in combinations((1, 2, 3), n)]
-        return sum(self.net(x.flip(a)).flip([i for i in a if i > 1]) for a in axes) / len(axes)
+        mirrors = [axes for n in range(4) for axes in combinations((1, 2, 3), n)]
+        total = 0
+        for axes in mirrors:
+            in_plane = [axis for axis in axes if axis > 1] # logits have one slice
+            total = total + self.net(x.flip(axes)).flip(in_plane)
+        return total / len(mirrors)
 
 # %% ../nbs/04_infer.ipynb #bb7ecaa5
 def segment(
-    vol,             # (z, y, x), an array or a volume
-    scale:Scale,     # of the volume
-    net,             # a `UNet`, or what wraps one
-    prob,            # (z, y, x) to fill with probabilities
+    vol,         # (z, y, x), an array or a volume
+    scale:Scale, # of the volume
+    net,         # a `UNet`, or what wraps one
+    prob,        # (z, y, x) to fill with probabilities
 ):
     "Fill `prob` slice by slice; yields each z when it is done."
     for z, slab in slabs(vol, scale, net.k, range(len(vol))):
-        prob[z] = predict_slice(net, slab).sigmoid().cpu().numpy()
+        logits = predict_slice(net, slab)
+        prob[z] = logits.sigmoid().cpu().numpy()
         yield z
 
 # %% ../nbs/04_infer.ipynb #6574b08c
@@ -66,21 +71,31 @@ def _pieces(
         last += n
         yield lab, last
 
+def _touching(
+    below:np.ndarray, # (y, x) numbers of pieces, 0 background
+    above:np.ndarray, # (y, x) of the next slice
+)->np.ndarray: # (n, 2) numbers of two pieces
+    "Pieces of two slices that touch."
+    both = (below > 0) & (above > 0)
+    return np.unique(np.stack([below[both], above[both]], axis=1), axis=0)
+
 # %% ../nbs/04_infer.ipynb #30eb823e
 def remove_small(
     msk,        # (z, y, x), 1 is membrane; changed in place
     fewest:int, # voxels of the smallest piece to keep
 ):
     "Remove the pieces of a mask that have fewer than `fewest` voxels, two slices in memory."
-    links, sizes, below, last = [np.empty((0, 2), int)], [np.zeros(1, int)], None, 0
+    sizes = [np.zeros(1, int)]      # voxels of each 2D piece; number 0 is background
+    links = [np.empty((0, 2), int)] # 2D pieces that touch
+    below, last = None, 0
     for lab, n in _pieces(msk):
         sizes.append(np.bincount(lab[lab > 0] - last - 1, minlength=n - last))
-        if below is not None:
-            both = (lab > 0) & (below > 0)
-            links.append(np.unique(np.stack([below[both], lab[both]], axis=1), axis=0))
+        if below is not None: links.append(_touching(below, lab))
         below, last = lab, n
-    sizes, (a, b) = np.concatenate(sizes), np.concatenate(links).T
-    _, piece = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(last + 1, last + 1)), directed=False)
+    sizes = np.concatenate(sizes)
+    a, b = np.concatenate(links).T
+    graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(sizes), len(sizes)))
+    piece = connected_components(graph, directed=False)[1]
     keep = np.bincount(piece, sizes)[piece] >= fewest
     for z, (lab, _) in enumerate(_pieces(msk)):
         small = (lab > 0) & ~keep[lab]
@@ -109,61 +124,61 @@ class Job:
     record:dict      # for segmentation.json
     scores:dict = field(default_factory=dict) # where there is a mask
     share:float = 0. # of the voxels that were found to be membrane
-    def steps(self):
-        "Write `prob.mrc` and `mask.mrc` into the working folder; yields each slice that is seen when it is done."
-        t, part = self.tomo, self.results.part
-        kind = dict(pixel=t.pixel, like=t.vol if isinstance(t.vol, Volume) else None)
-        with new_mrc(part/'prob.mrc', t.vol.shape, np.float32, **kind) as prob, new_mrc(part/'mask.mrc', t.vol.shape, np.int8, **kind) as msk:
-            if t.seen is t.vol: yield from segment(t.vol, t.scale, self.net, prob)
-            else: yield from self._there_and_back(prob)
-            for z in range(len(msk)): msk[z] = prob[z] >= np.float32(self.threshold)
-            if self.fewest: remove_small(msk, self.fewest)
-            self._count(msk)
-    def _there_and_back(self, prob):
-        seen = scratch(self.tomo.seen.shape, np.float32, self.results.part)
-        yield from segment(self.tomo.seen, self.tomo.scale, self.net, seen)
-        back = Resampled(seen, prob.shape)
-        for z in range(len(prob)): prob[z] = back[z]
-    def _count(self, msk):
-        t = self.tomo
-        self.share = float(np.mean([np.count_nonzero(msk[z]) for z in range(len(msk))]) / np.prod(msk.shape[1:]))
-        if t.msk is not None: self.scores = scores(sum(tally(msk[z].astype(bool), t.msk[z]) for z in range(len(msk))))
 
-# %% ../nbs/04_infer.ipynb #bcfb8351
-@patch
-def run(self:Job,
-    pictures:bool=True, # draw them too
-)->Path: # the folder of the results
-    "Segment, draw, and give the folder its name; a tomogram that changed meanwhile raises `InputError`."
-    start = time.monotonic()
-    self._say(self.results.begin())
-    if not isinstance(self.tomo.vol, Volume): write_mrc(self.results.part/'tomo.mrc', self.tomo.vol, self.tomo.pixel)
-    for _ in progress(self.steps(), len(self.tomo.seen), 'slices'): pass
-    check_unchanged([self.tomo])
-    if pictures: self._say(self.draw())
-    about = dict(membrane_share=self.share, scores=self.scores or None, notes=self.notes, seconds=round(time.monotonic() - start, 1))
-    (self.results.part/'segmentation.json').write_text(to_json(self.record | about), encoding='utf-8', errors='backslashreplace')
-    return self.results.finish()
+# %% ../nbs/04_infer.ipynb #f144f162
+def _default_folder(
+    tomo:str|Path, # tomogram, or empty
+    root:str|Path, # folder, or empty
+)->Path:
+    "NAME_membranes in `root`, else in output/ of the repository."
+    name = volume_name(tomo) if tomo else 'phantom'
+    return Path(root or output_root())/f'{name}_membranes'
 
-@patch
-def _say(self:Job,
-    notes:list, # sentences
-):
-    "Tell the reader at once, and keep it for the record."
-    self.notes += notes
-    for note in notes: print(note, file=sys.stderr)
+def _open_tomo(
+    tomo:str|Path, # tomogram; empty: a phantom
+    mask:str|Path, # its mask, or empty
+    pixel:float,   # Å, or 0
+    folder:Path,   # where packed files are unpacked
+    options:dict,  # more for `Tomo`
+)->Tomo:
+    "The tomogram with its mask, or a phantom of a seed that no weights have seen."
+    if tomo: return Tomo.open(tomo, mask, pixel=pixel, folder=folder, **options)
+    return Tomo(*phantom((32, 256, 256), seed=99), name='phantom', **options)
 
-@patch
-def draw(self:Job)->list: # sentences: what could not be drawn
-    "Save overlays, orthogonal views and, where there is membrane, a surface; a picture that fails is a remark."
-    try: from membrane_nb.view import show_ortho, show_slices, show_surface
-    except Exception as e: return [f'no pictures: {type(e).__name__}: {e}']
-    from membrane_nb.volume import open_volume
-    vol, msk, pixel = self.tomo.vol, open_volume(self.results.part/'mask.mrc'), self.tomo.pixel
-    notes = self.results.picture('overlays.png', lambda: show_slices(vol, msk))
-    notes += self.results.picture('views.png', lambda: show_ortho(vol, msk, pixel=pixel))
-    if self.share: notes += self.results.picture('surface.png', lambda: show_surface(msk, pixel))
-    return notes
+def _bytes_of_result(
+    tomo:Tomo,
+)->int:
+    "Probability and mask; where the network sees another shape, its answer too; and a little for the rest."
+    voxels = int(np.prod(tomo.vol.shape, dtype=np.int64))
+    seen = 0 if tomo.seen is tomo.vol else int(np.prod(tomo.seen.shape, dtype=np.int64))
+    return 5 * voxels + 4 * seen + 10**7
+
+def _fewest(
+    min_size:float, # nm³
+    tomo:Tomo,
+    known:float,    # Å, voxel size of the weights; 0 where unknown
+)->tuple: # voxels of the smallest piece to keep; sentences
+    "The smallest piece in voxels of the tomogram; without any voxel size all pieces are kept, and that is said."
+    if not min_size: return 0, []
+    size = tomo.pixel or known
+    if size: return fewest_voxels(min_size, size, len(tomo.vol)), []
+    said = f'{tomo.name}: its voxel size is not known, so no small piece is removed (parameters pixel, min_size)'
+    return 0, [said]
+
+def _record(
+    tomo:Tomo,
+    weights:Path, # file
+    net,          # a `UNet`, or what wraps one
+)->dict:
+    "What a segmentation was made from."
+    return dict(
+        tomogram=tomo.name, voxels=tomo.voxels, shape=list(tomo.vol.shape), pixel=tomo.pixel,
+        seen_shape=list(tomo.seen.shape), scale=asdict(tomo.scale),
+        weights=weights.name, weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        engine='torch', tile=getattr(net, 'tile', 0), threads=torch.get_num_threads(),
+        versions=versions(), commit=library_commit(),
+        date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+    )
 
 # %% ../nbs/04_infer.ipynb #4a111b42
 def open_job(
@@ -183,42 +198,110 @@ def open_job(
     root:str|Path='',     # where a folder without a name goes; empty: output/ of the repository
 )->Job:
     "Open what a job needs; whatever is wrong raises `InputError` before any work."
-    check_ranges(dict(threshold=threshold, min_size=min_size, pixel=pixel), dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, 1000)))
+    given = dict(threshold=threshold, min_size=min_size, pixel=pixel)
+    check_ranges(given, dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, 1000)))
     place = pick_device(device)
     weights = Path(weights or pretrained()).expanduser()
-    net, card = load_unet(weights), read_card(weights)
-    folder = Path(output or Path(root or output_root())/f'{volume_name(tomo) if tomo else "phantom"}_membranes')
-    results = Results(folder, [p for p in (tomo, mask, weights) if p], bool(output), overwrite)
+    net = load_unet(weights)
+    card = read_card(weights)
+    folder = Path(output or _default_folder(tomo, root))
+    inputs = [path for path in (tomo, mask, weights) if path]
+    results = Results(folder, inputs, bool(output), overwrite)
     options = dict(density=density, ignore=ignore, wanted=card.pixel or 0.)
-    if tomo: t = Tomo.open(tomo, mask, pixel=pixel, folder=scratch_folder(folder), **options)
-    else: t = Tomo(*phantom((32, 256, 256), seed=99), name='phantom', **options)
+    t = _open_tomo(tomo, mask, pixel, scratch_folder(folder), options)
     net = in_tiles(fuse_batchnorm(net).to(place), t.seen.shape, tile)
     fewest, said = _fewest(min_size, t, card.pixel or 0.)
-    voxels = int(np.prod(t.vol.shape, dtype=np.int64))
-    check_room(scratch_folder(folder), 5 * voxels + 4 * int(np.prod(t.seen.shape, dtype=np.int64)) * (t.seen is not t.vol) + 10**7, 'the result')
-    record = _record(t, weights, net) | dict(threshold=threshold or card.threshold, min_size=min_size, tta=tta, device=str(place))
-    return Job(t, Mirrored(net) if tta else net, threshold or card.threshold, fewest, results, t.notes + said, record)
+    check_room(scratch_folder(folder), _bytes_of_result(t), 'the result')
+    threshold = threshold or card.threshold
+    chosen = dict(threshold=threshold, min_size=min_size, tta=tta, device=str(place))
+    record = _record(t, weights, net) | chosen
+    net = Mirrored(net) if tta else net
+    return Job(t, net, threshold, fewest, results, t.notes + said, record)
 
-def _fewest(
-    min_size:float, # nm³
-    tomo:Tomo,
-    known:float,    # Å, voxel size of the weights; 0 where unknown
-)->tuple: # voxels of the smallest piece to keep; sentences
-    "The smallest piece in voxels of the tomogram; without any voxel size all pieces are kept, and that is said."
-    size = tomo.pixel or known
-    if min_size and not size: return 0, [f'{tomo.name}: its voxel size is not known, so no small piece is removed (parameters pixel, min_size)']
-    return fewest_voxels(min_size, size, len(tomo.vol)) if min_size else 0, []
+# %% ../nbs/04_infer.ipynb #262c26d9
+@patch
+def _predict(self:Job,
+    prob, # (z, y, x) of the tomogram, to fill
+):
+    "Fill `prob`, by a resampled copy where the network sees the tomogram resampled."
+    tomo = self.tomo
+    if tomo.seen is tomo.vol:
+        yield from segment(tomo.vol, tomo.scale, self.net, prob)
+        return
+    seen = scratch(tomo.seen.shape, np.float32, self.results.part)
+    yield from segment(tomo.seen, tomo.scale, self.net, seen)
+    back = Resampled(seen, prob.shape)
+    for z in range(len(prob)): prob[z] = back[z]
 
-def _record(
-    tomo:Tomo,
-    weights:Path, # file
-    net,          # a `UNet`, or what wraps one
-)->dict:
-    "What a segmentation was made from."
-    data = dict(tomogram=tomo.name, voxels=tomo.voxels, shape=list(tomo.vol.shape), pixel=tomo.pixel, seen_shape=list(tomo.seen.shape), scale=asdict(tomo.scale))
-    made = dict(weights=weights.name, weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(), engine='torch', tile=getattr(net, 'tile', 0),
-                threads=torch.get_num_threads(), versions=versions(), commit=library_commit())
-    return data | made | dict(date=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+@patch
+def _score(self:Job,
+    msk, # (z, y, x), 1 is membrane
+):
+    "Count the membrane that was found and, where there is a mask, compare."
+    tomo = self.tomo
+    voxels = [np.count_nonzero(msk[z]) for z in range(len(msk))]
+    self.share = float(np.mean(voxels) / np.prod(msk.shape[1:]))
+    if tomo.msk is None: return
+    counts = [tally(msk[z].astype(bool), tomo.msk[z]) for z in range(len(msk))]
+    self.scores = scores(sum(counts))
+
+# %% ../nbs/04_infer.ipynb #15dd1e0f
+@patch
+def steps(self:Job):
+    "Write `prob.mrc` and `mask.mrc` into the working folder; yields each slice that is seen when it is done."
+    tomo, part = self.tomo, self.results.part
+    like = tomo.vol if isinstance(tomo.vol, Volume) else None
+    kind = dict(pixel=tomo.pixel, like=like)
+    with (
+        new_mrc(part/'prob.mrc', tomo.vol.shape, np.float32, **kind) as prob,
+        new_mrc(part/'mask.mrc', tomo.vol.shape, np.int8, **kind) as msk,
+    ):
+        yield from self._predict(prob)
+        for z in range(len(msk)):
+            msk[z] = prob[z] >= np.float32(self.threshold)
+        if self.fewest: remove_small(msk, self.fewest)
+        self._score(msk)
+
+# %% ../nbs/04_infer.ipynb #bcfb8351
+@patch
+def run(self:Job,
+    pictures:bool=True, # draw them too
+)->Path: # the folder of the results
+    "Segment, draw, and give the folder its name; a tomogram that changed meanwhile raises `InputError`."
+    start = time.monotonic()
+    self._say(self.results.begin())
+    part = self.results.part
+    if not isinstance(self.tomo.vol, Volume):
+        write_mrc(part/'tomo.mrc', self.tomo.vol, self.tomo.pixel)
+    for _ in progress(self.steps(), len(self.tomo.seen), 'slices'): pass
+    check_unchanged([self.tomo])
+    if pictures: self._say(self.draw())
+    seconds = round(time.monotonic() - start, 1)
+    found = dict(membrane_share=self.share, scores=self.scores or None, notes=self.notes, seconds=seconds)
+    text = to_json(self.record | found)
+    (part/'segmentation.json').write_text(text, encoding='utf-8', errors='backslashreplace')
+    return self.results.finish()
+
+@patch
+def _say(self:Job,
+    notes:list, # sentences
+):
+    "Tell the reader at once, and keep it for the record."
+    self.notes += notes
+    for note in notes: print(note, file=sys.stderr)
+
+@patch
+def draw(self:Job)->list: # sentences: what could not be drawn
+    "Save slices, three cuts and, where there is membrane, a surface; a picture that fails is a remark."
+    try: from membrane_nb.view import show_ortho, show_slices, show_surface
+    except Exception as e: return [f'no pictures: {type(e).__name__}: {e}']
+    from membrane_nb.volume import open_volume
+    results, vol, pixel = self.results, self.tomo.vol, self.tomo.pixel
+    msk = open_volume(results.part/'mask.mrc')
+    notes = results.picture('overlays.png', lambda: show_slices(vol, msk, pixel=pixel))
+    notes += results.picture('views.png', lambda: show_ortho(vol, msk, pixel=pixel))
+    if self.share: notes += results.picture('surface.png', lambda: show_surface(msk, pixel))
+    return notes
 
 # %% ../nbs/04_infer.ipynb #1d4e814c
 @contextmanager
@@ -227,40 +310,48 @@ def _ends_cleanly():
     def stop(number, frame): raise KeyboardInterrupt
     before = {}
     try:
-        for s in (signal.SIGTERM, signal.SIGHUP): before[s] = signal.signal(s, stop)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            before[number] = signal.signal(number, stop)
     except (ValueError, AttributeError): pass
     try: yield
     finally:
-        for s, handler in before.items(): signal.signal(s, handler)
+        for number, handler in before.items(): signal.signal(number, handler)
 
-@call_parse
-def membrane_infer(
-    tomo:str='',       # tomogram (MRC)
-    weights:str='',    # weights.safetensors of a run, or a .pt state dict; empty: those that ship
-    output:str='',     # folder of the results; empty: NAME_membranes here, or the next free name
-    threshold:float=0.0, # probability from which a voxel is membrane; 0: the card's
-    tile:int=0,        # pixels of a tile, a multiple of 16; 0: the whole slice if it fits
-    tta:bool=False,    # average over the eight mirror images
-    device:str='auto', # auto, cpu, cuda, cuda:1, mps
-    min_size:float=1600.0, # nm³; smaller pieces are removed, 0 keeps all
-    density:str='auto', # what membranes are: dark, bright, or auto
-    pixel:float=0.0,   # Å, where the header of the tomogram is wrong; 0: what it says
-    overwrite:bool=False, # replace older results in the output folder
-):
-    "Segment the membranes of a tomogram."
+def _prepare_terminal():
+    "Large pages for torch, no warnings of libraries, and no error where a terminal cannot print a letter."
     os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
     warnings.simplefilter('ignore')
-    for stream in (sys.stdout, sys.stderr): getattr(stream, 'reconfigure', lambda **kw: None)(errors='backslashreplace')
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
+
+# %% ../nbs/04_infer.ipynb #a32413be
+@call_parse
+def membrane_infer(
+    tomo:str='',           # tomogram (MRC)
+    weights:str='',        # weights.safetensors of a run, or a .pt state dict; empty: those that ship
+    output:str='',         # folder of the results; empty: NAME_membranes here, or the next free name
+    threshold:float=0.0,   # probability from which a voxel is membrane; 0: the card's
+    tile:int=0,            # pixels of a tile, a multiple of 16; 0: the whole slice if it fits
+    tta:bool=False,        # average over the eight mirror images
+    device:str='auto',     # auto, cpu, cuda, cuda:1, mps
+    min_size:float=1600.0, # nm³; smaller pieces are removed, 0 keeps all
+    density:str='auto',    # what membranes are: dark, bright, or auto
+    pixel:float=0.0,       # Å, where the header of the tomogram is wrong; 0: what it says
+    overwrite:bool=False,  # replace older results in the output folder
+):
+    "Segment the membranes of a tomogram."
+    _prepare_terminal()
     job = None
     try:
         with _ends_cleanly():
             if not tomo: raise InputError('--tomo: none named; wanted a tomogram (MRC)')
-            job = open_job(tomo, weights, output, '', threshold, tile, tta, device, min_size, density, pixel, 'auto', overwrite, root=Path.cwd())
+            job = open_job(tomo, weights, output, '', threshold, tile, tta, device, min_size, density, pixel,
+                           overwrite=overwrite, root=Path.cwd())
             for note in job.notes: print(note, file=sys.stderr)
             folder = job.run()
-            print(f'{folder}: {", ".join(sorted(p.name for p in folder.iterdir() if p.name[0] != "."))}', flush=True)
-    except InputError as e: sys.exit(f'membrane_infer: {e}')
+            names = sorted(path.name for path in folder.iterdir() if path.name[0] != '.')
+            print(f'{folder}: {", ".join(names)}', flush=True)
+    except (InputError, OSError) as e: sys.exit(f'membrane_infer: {e}')
     except KeyboardInterrupt: sys.exit('membrane_infer: stopped')
-    except OSError as e: sys.exit(f'membrane_infer: {e}')
     finally:
         if job: job.results.abandon()

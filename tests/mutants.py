@@ -56,8 +56,9 @@ MUTANTS = {
         ('((bend, 150, 350)', '((bend, 100, 350)'),
     ],
     '11_view': [
-        ('return verts.astype(np.float32), tri.astype(np.int32)', 'return verts.astype(np.float32), tri[:, ::-1].astype(np.int32)'),
-        ('return _pair_faces(verts, tri)', 'return verts, tri'),
+        ('Image.fromarray(img[::-1])', 'Image.fromarray(img)'),
+        ('(MISSED_COLOUR, ~found & truth)', '(MISSED_COLOUR, ~found)'),
+        ('if step > 1: msk = _shrink_mask(msk, step)', 'if step > 1: msk = msk[::step, ::step]'),
     ],
     '12_metrics': [
         ('i += prob >= edges[i + 1]\n', 'pass\n'),
@@ -102,6 +103,13 @@ MUTANTS = {
         ('def __getitem__(self, key): return np.array(self._map()[key])', 'def __getitem__(self, key): return self._map()[key]'),
         ('h.nsymbt = len(like.extended)', 'h.nsymbt = 0'),
         ('for name in _GEOMETRY:', 'for name in _GEOMETRY[:3]:'),
+    ],
+    '18_mesh': [
+        ('return trimesh.Trimesh(verts, tri, process=False)', 'return trimesh.Trimesh(verts, tri[:, ::-1], process=False)'),
+        ('return _pair_faces(verts, tri)', 'return verts, tri'),
+        ('verts = _match_volume(verts, tri, part.sum())', 'pass'),
+        ('+ np.asarray(origin) / 10', '- np.asarray(origin) / 10'),
+        ('(verts - 3.5) * step', '(verts - 4) * step'),
     ],
 }
 
