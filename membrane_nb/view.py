@@ -129,7 +129,7 @@ def scale_bar(
     ax.add_artist(bar)
     return length
 
-# %% ../nbs/11_view.ipynb #4a8d16d6
+# %% ../nbs/11_view.ipynb #6ad26736
 def show_images(
     imgs:list,          # of (y, x) grey values, or of (y, x, 3) uint8 pictures
     titles:list=(),     # a title a picture
@@ -149,6 +149,7 @@ def show_images(
     fig = Figure(figsize=(width * cols, tall * rows), dpi=100, layout='constrained')
     axes = fig.subplots(rows, cols, squeeze=False).ravel()
     for ax in axes: ax.axis('off')
+    for ax in axes[len(imgs):]: ax.remove()
     for i, (ax, img) in enumerate(zip(axes, imgs)):
         msk = msks[i] if i < len(msks) else None
         _show_image(ax, img, msk, limits, outline, opacity)
