@@ -19,9 +19,10 @@ MUTANTS = {
         ('pixel / 10 > near', 'pixel > near'),
     ],
     '01_sampler': [
-        ("return move(x.copy(), 'bilinear'), move(y[None].astype(np.float32), 'nearest')[0]", "return move(x.copy(), 'bilinear'), np.roll(move(y[None].astype(np.float32), 'nearest')[0], 1, 1)"),
-        ('rng.uniform(-20, 20)', 'rng.uniform(-70, 70)'),
-        ('rng.uniform(-.22, .22)', 'rng.uniform(-.6, .6)'),
+        ('before = self.up_to[row - 1] if row else 0', 'before = 0'),
+        ('first = at - rng.integers(size)', 'first = at - size // 2'),
+        ("mode='reflect')", "mode='edge')"),
+        ('before = int(up_to[t - 1]) if t else 0', 'before = 0'),
     ],
     '04_infer': [
         ('msk[z] = prob[z] >= np.float32(self.threshold)', 'msk[z] = prob[z] >= .5'),
@@ -52,7 +53,6 @@ MUTANTS = {
         ('* smooth_noise(shape, rng), rest', ', rest'),
         ('vol * (.4 + .6 * there)', 'vol'),
         ('p=[.5, .1, .2, .2]', 'p=[.2, .1, .2, .5]'),
-        ('tilt) + 1 - angle', 'tilt) - 9 - angle'),
         ('((bend, 150, 350)', '((bend, 100, 350)'),
     ],
     '11_view': [
@@ -102,6 +102,16 @@ MUTANTS = {
         ('def __getitem__(self, key): return np.array(self._map()[key])', 'def __getitem__(self, key): return self._map()[key]'),
         ('h.nsymbt = len(like.extended)', 'h.nsymbt = 0'),
         ('for name in _GEOMETRY:', 'for name in _GEOMETRY[:3]:'),
+    ],
+    '16_fourier': [
+        ('tilt) + 1 - angle', 'tilt) - 9 - angle'),
+        ("x if axis == 'y' else y", "y if axis == 'y' else x"),
+    ],
+    '17_augment': [
+        ('return img, msk.astype(np.uint8)', 'return img, np.roll(msk, 1, 1).astype(np.uint8)'),
+        ('rng.uniform(-20, 20)', 'rng.uniform(-70, 70)'),
+        ('rng.uniform(-.22, .22)', 'rng.uniform(-.6, .6)'),
+        ('mirrored = np.concatenate([img, img[-2:0:-1]])', 'mirrored = np.concatenate([img, img[:0:-1][:-1] * 0])'),
     ],
 }
 
