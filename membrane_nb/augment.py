@@ -60,7 +60,7 @@ def random_gamma(
     img:np.ndarray, # (k, y, x) float32, scaled
     rng:np.random.Generator,
 )->np.ndarray: # (k, y, x) float32, -5..5
-    "Change contrast by up to a third and brightness by up to 0.2, and bend the grey curve of dark and of bright values."
+    "Change contrast by up to a third and brightness by up to 0.2, and bend the grey curve."
     gain = np.exp(rng.uniform(-.3, .3))
     shift = rng.uniform(-.2, .2)
     dark, bright = rng.uniform(.8, 1.25, 2)

@@ -6,6 +6,8 @@
 __all__ = ['Anchors', 'random_window', 'crop', 'Patches', 'batches']
 
 # %% ../nbs/01_sampler.ipynb #ce00af48
+import math
+
 import numpy as np
 import torch
 from fastcore.basics import patch, store_attr
@@ -24,6 +26,7 @@ class Anchors:
     ):
         self.tomo = tomo
         self.zs = zs
+        self.shape = len(zs), *tomo.vol.shape[1:] # of the block of these slices
         rows = np.zeros((len(tomo.vol), 1), np.int32) if tomo.msk is None else tomo.rows
         self.up_to = rows[zs.start:zs.stop].cumsum(dtype=np.int64) # membrane voxels up to the end of each row
 
@@ -47,7 +50,7 @@ def random_window(
     size:int, # voxels of the window
     rng:np.random.Generator,
 )->int: # first voxel of the window; below 0 where it hangs over the edge
-    "A random window that holds `at`; it hangs over the edge by an eighth of its size at most, or by as much as it must."
+    "A random window that holds `at`; it hangs over the edge by an eighth at most, or by what it must."
     over = size // 8
     low, high = sorted((-over, n + over - size))
     first = at - rng.integers(size)
@@ -63,9 +66,10 @@ def crop(
     size:int, # pixels along y and x
 )->np.ndarray: # (k, size, size), of the dtype of `vol`
     "Cut a window out of a volume; what lies outside is mirrored."
-    zs, z_missing = _inside(z - k // 2, k, vol.shape[0])
-    ys, y_missing = _inside(y, size, vol.shape[1])
-    xs, x_missing = _inside(x, size, vol.shape[2])
+    depth, height, width = vol.shape
+    zs, z_missing = _inside(z - k // 2, k, depth)
+    ys, y_missing = _inside(y, size, height)
+    xs, x_missing = _inside(x, size, width)
     part = np.asarray(vol[zs, ys, xs])
     return np.pad(part, [z_missing, y_missing, x_missing], mode='reflect')
 
@@ -75,15 +79,16 @@ def _inside(
     n:int,     # voxels along this axis
 )->tuple: # slice, (voxels missing before it, voxels missing after it)
     "The part of a window that lies in the volume."
+    last = first + size
     start = max(0, first)
-    stop = min(n, first + size)
-    return slice(start, stop), (start - first, first + size - stop)
+    stop = min(n, last)
+    return slice(start, stop), (start - first, last - stop)
 
 # %% ../nbs/01_sampler.ipynb #5818c2e2
 _CHANGES = dict(none=lambda img, msk, rng: (img, msk), flips=random_flip_rot90, full=augment_patch)
 
 class Patches(Dataset):
-    "`n` patches an epoch from the target slices of some tomograms; item `epoch * n + i` is the i-th of that epoch."
+    "`n` patches an epoch, from some slices of some tomograms; item `epoch * n + i` is the i-th of its epoch."
     def __init__(self,
         parts:list,           # of (Tomo, range of target slices)
         n:int=100,            # patches an epoch
@@ -91,32 +96,33 @@ class Patches(Dataset):
         size:int=256,         # its pixels along y and x
         p_membrane:float=.8,  # chance that a patch is drawn at a membrane voxel
         seed:int=0,
-        augment:str='flips',  # none; flips: mirror and turn; full: all of `augment_patch`
+        augment:str='flips',  # none, flips (mirror, turn) or full (`augment_patch`)
     ):
         if k < 1 or k % 2 == 0: raise InputError(f'k: found {k}; wanted an odd number of slices')
         if not 0 <= p_membrane <= 1: raise InputError(f'p_membrane: found {p_membrane}; wanted a chance, 0..1')
         if augment not in _CHANGES: raise InputError(f'augment: found {augment!r}; wanted none, flips or full')
         store_attr('n, k, size, p_membrane, seed, augment')
         self.anchors = [Anchors(tomo, zs) for tomo, zs in parts]
-        voxels = [len(zs) * tomo.vol.shape[1] * tomo.vol.shape[2] for tomo, zs in parts]
-        self.membrane = np.cumsum([len(a) for a in self.anchors]) # anchors up to the end of each tomogram
-        self.voxels = np.cumsum(voxels, dtype=np.int64)           # and voxels
-        annotated = any(tomo.msk is not None for tomo, _ in parts)
+        # anchors, and voxels, up to the end of each part
+        self.membrane = np.cumsum([len(a) for a in self.anchors])
+        self.voxels = np.cumsum([math.prod(a.shape) for a in self.anchors])
+        tomo, zs = parts[0]
+        annotated = any(a.tomo.msk is not None for a in self.anchors)
         if self.membrane[-1] == 0 and (annotated or p_membrane > 0):
-            raise InputError(f'{parts[0][0].name}: no membrane voxel in slices {parts[0][1]} to train on')
+            raise InputError(f'{tomo.name}: no membrane voxel in slices {zs} to train on')
 
     def __len__(self): return self.n
 
 # %% ../nbs/01_sampler.ipynb #8e7b1871
 def _draw(
-    up_to:np.ndarray, # voxels up to the end of each tomogram
+    up_to:np.ndarray, # voxels up to the end of each part
     rng:np.random.Generator,
-)->tuple: # index of the tomogram, number of the voxel within it
-    "One of the voxels of all tomograms, with equal chance."
+)->tuple: # index of the part, number of the voxel within it
+    "One of the voxels of all parts, with equal chance."
     i = int(rng.integers(up_to[-1]))
-    t = int(np.searchsorted(up_to, i, side='right'))
-    before = int(up_to[t - 1]) if t else 0
-    return t, i - before
+    part = int(np.searchsorted(up_to, i, side='right'))
+    before = int(up_to[part - 1]) if part else 0
+    return part, i - before
 
 # %% ../nbs/01_sampler.ipynb #ca92547d
 @patch
@@ -126,18 +132,18 @@ def where(self:Patches,
     "The place of patch `j`."
     epoch, i = divmod(j, self.n)
     rng = np.random.default_rng((self.seed, epoch, i))
-    if rng.random() < self.p_membrane:
-        t, number = _draw(self.membrane, rng)
-        z, y, x = self.anchors[t][number]
+    at_membrane = rng.random() < self.p_membrane
+    part, number = _draw(self.membrane if at_membrane else self.voxels, rng)
+    anchors = self.anchors[part]
+    if at_membrane:
+        z, y, x = anchors[number]
     else:
-        t, number = _draw(self.voxels, rng)
-        zs = self.anchors[t].zs
-        z, y, x = np.unravel_index(number, (len(zs), *self.anchors[t].tomo.vol.shape[1:]))
-        z += zs.start
-    tomo = self.anchors[t].tomo
-    y = random_window(int(y), tomo.vol.shape[1], self.size, rng)
-    x = random_window(int(x), tomo.vol.shape[2], self.size, rng)
-    return rng, tomo, int(z), y, x
+        z, y, x = map(int, np.unravel_index(number, anchors.shape))
+        z += anchors.zs.start
+    _, height, width = anchors.shape
+    y = random_window(y, height, self.size, rng)
+    x = random_window(x, width, self.size, rng)
+    return rng, anchors.tomo, z, y, x
 
 # %% ../nbs/01_sampler.ipynb #e792fda8
 @patch
@@ -146,11 +152,16 @@ def __getitem__(self:Patches,
 )->tuple: # img (k, size, size) float32; msk (1, size, size) uint8: 0 background, 1 membrane, 2 ignore
     "Patch `j`, scaled and changed."
     rng, tomo, z, y, x = self.where(j)
-    img = tomo.scale(crop(tomo.vol, z, y, x, self.k, self.size))
-    if tomo.msk is None: msk = np.full(img.shape[1:], 2, np.uint8)
-    else: msk = crop(tomo.msk, z, y, x, 1, self.size)[0].astype(np.uint8)
-    img, msk = _CHANGES[self.augment](img, msk, rng)
-    return torch.from_numpy(img.copy()), torch.from_numpy(msk.copy())[None]
+    img = crop(tomo.vol, z, y, x, self.k, self.size)
+    if tomo.msk is None:
+        msk = np.full((1, self.size, self.size), 2)
+    else:
+        msk = crop(tomo.msk, z, y, x, 1, self.size)
+    change = _CHANGES[self.augment]
+    img, msk = change(tomo.scale(img), msk[0].astype(np.uint8), rng)
+    img = torch.from_numpy(img.copy()) # a copy, because torch takes no array that runs backwards
+    msk = torch.from_numpy(msk.copy())
+    return img, msk[None]
 
 # %% ../nbs/01_sampler.ipynb #cabb7c04
 def batches(
@@ -161,5 +172,6 @@ def batches(
 )->DataLoader: # of img (batch, k, size, size) float32 and msk (batch, 1, size, size) uint8
     "The batches of one epoch."
     items = range(epoch * ds.n, (epoch + 1) * ds.n)
-    on_gpu = torch.cuda.is_available()
-    return DataLoader(ds, batch_size, sampler=items, num_workers=workers, pin_memory=on_gpu, generator=torch.Generator())
+    pin = torch.cuda.is_available()
+    rng = torch.Generator() # its own, so that torch's is not drawn from
+    return DataLoader(ds, batch_size, sampler=items, num_workers=workers, pin_memory=pin, generator=rng)

@@ -22,7 +22,7 @@ MUTANTS = {
         ('before = self.up_to[row - 1] if row else 0', 'before = 0'),
         ('first = at - rng.integers(size)', 'first = at - size // 2'),
         ("mode='reflect')", "mode='edge')"),
-        ('before = int(up_to[t - 1]) if t else 0', 'before = 0'),
+        ('before = int(up_to[part - 1]) if part else 0', 'before = 0'),
     ],
     '04_infer': [
         ('msk[z] = prob[z] >= np.float32(self.threshold)', 'msk[z] = prob[z] >= .5'),
