@@ -28,7 +28,8 @@ class Anchors:
         self.zs = zs
         self.shape = len(zs), *tomo.vol.shape[1:] # of the block of these slices
         rows = np.zeros((len(tomo.vol), 1), np.int32) if tomo.msk is None else tomo.rows
-        self.up_to = rows[zs.start:zs.stop].cumsum(dtype=np.int64) # membrane voxels up to the end of each row
+        # membrane voxels up to the end of each row
+        self.up_to = rows[zs.start:zs.stop].cumsum(dtype=np.int64)
 
     def __len__(self): return int(self.up_to[-1])
 
@@ -50,7 +51,7 @@ def random_window(
     size:int, # voxels of the window
     rng:np.random.Generator,
 )->int: # first voxel of the window; below 0 where it hangs over the edge
-    "A random window that holds `at`; it hangs over the edge by an eighth at most, or by what it must."
+    "A random window that holds `at`; it hangs over the edge by an eighth, or by what it must."
     over = size // 8
     low, high = sorted((-over, n + over - size))
     first = at - rng.integers(size)
@@ -88,7 +89,7 @@ def _inside(
 _CHANGES = dict(none=lambda img, msk, rng: (img, msk), flips=random_flip_rot90, full=augment_patch)
 
 class Patches(Dataset):
-    "`n` patches an epoch, from some slices of some tomograms; item `epoch * n + i` is the i-th of its epoch."
+    "`n` patches an epoch; item `epoch * n + i` is the i-th of its epoch."
     def __init__(self,
         parts:list,           # of (Tomo, range of target slices)
         n:int=100,            # patches an epoch
@@ -99,8 +100,10 @@ class Patches(Dataset):
         augment:str='flips',  # none, flips (mirror, turn) or full (`augment_patch`)
     ):
         if k < 1 or k % 2 == 0: raise InputError(f'k: found {k}; wanted an odd number of slices')
-        if not 0 <= p_membrane <= 1: raise InputError(f'p_membrane: found {p_membrane}; wanted a chance, 0..1')
-        if augment not in _CHANGES: raise InputError(f'augment: found {augment!r}; wanted none, flips or full')
+        if not 0 <= p_membrane <= 1:
+            raise InputError(f'p_membrane: found {p_membrane}; wanted a chance, 0..1')
+        if augment not in _CHANGES:
+            raise InputError(f'augment: found {augment!r}; wanted none, flips or full')
         store_attr('n, k, size, p_membrane, seed, augment')
         self.anchors = [Anchors(tomo, zs) for tomo, zs in parts]
         # anchors, and voxels, up to the end of each part
@@ -149,7 +152,7 @@ def where(self:Patches,
 @patch
 def __getitem__(self:Patches,
     j:int, # epoch * n + i
-)->tuple: # img (k, size, size) float32; msk (1, size, size) uint8: 0 background, 1 membrane, 2 ignore
+)->tuple: # img (k, size, size) float32 and msk (1, size, size) uint8: 0, 1 or 2 (ignore)
     "Patch `j`, scaled and changed."
     rng, tomo, z, y, x = self.where(j)
     img = crop(tomo.vol, z, y, x, self.k, self.size)
@@ -172,6 +175,6 @@ def batches(
 )->DataLoader: # of img (batch, k, size, size) float32 and msk (batch, 1, size, size) uint8
     "The batches of one epoch."
     items = range(epoch * ds.n, (epoch + 1) * ds.n)
-    pin = torch.cuda.is_available()
-    rng = torch.Generator() # its own, so that torch's is not drawn from
-    return DataLoader(ds, batch_size, sampler=items, num_workers=workers, pin_memory=pin, generator=rng)
+    loading = dict(num_workers=workers, pin_memory=torch.cuda.is_available())
+    own = torch.Generator() # torch's is not drawn from
+    return DataLoader(ds, batch_size, sampler=items, generator=own, **loading)

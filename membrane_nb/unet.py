@@ -41,7 +41,7 @@ def _norm(
 
 # %% ../nbs/02_unet.ipynb #551276b7
 class Block(nn.Module):
-    "Two convolutions of width 3, each with its normalisation and a ReLU; then dropout of whole channels."
+    "Two 3x3 convolutions, each with its normalisation and a ReLU; then dropout of channels."
     def __init__(self,
         n_in:int,         # channels that come in
         n_out:int,        # channels that go out
@@ -62,22 +62,38 @@ class Block(nn.Module):
 
     def forward(self, x): return self.net(x)
 
+# %% ../nbs/02_unet.ipynb #702782c2
+def _check_shape(
+    k:int,     # see `UNet`
+    base:int,
+    depth:int,
+    norm:str,
+    dims:int,
+):
+    "Refuse, with `InputError`, a network that could not work."
+    check_choices(dict(norm=norm, dims=dims), dict(norm=('none', 'batch', 'group'), dims=(2, 3)))
+    given = dict(k=k, base=base, depth=depth)
+    check_ranges(given, dict(k=(1, 255), base=(1, 1024), depth=(1, 8)))
+    if k % 2 == 0: raise InputError(f'parameter k: found {k}; wanted an odd number of slices')
+
 # %% ../nbs/02_unet.ipynb #d8494bd3
 class UNet(nn.Module):
-    "A U-Net on slabs: `(batch, k, y, x)` to logits `(batch, 1, y, x)`; y and x are multiples of `2**depth`."
+    "A U-Net: slabs `(batch, k, y, x)` to logits `(batch, 1, y, x)`, for multiples of `2**depth`."
     def __init__(self,
         k:int=7,          # slices in a slab, odd
         base:int=32,      # channels of the first block
         depth:int=4,      # times the picture is halved
         norm:str='batch', # none, batch or group
         dropout:float=0., # share of channels dropped while training
-        dims:int=2,       # 2: the slices are channels; 3: they stay slices, convolved along z, never halved
+        dims:int=2,       # 2: the slices are channels; 3: they stay slices and are never halved
     ):
         super().__init__()
-        check_choices(dict(norm=norm, dims=dims), dict(norm=('none', 'batch', 'group'), dims=(2, 3)))
-        check_ranges(dict(k=k, base=base, depth=depth), dict(k=(1, 255), base=(1, 1024), depth=(1, 8)))
-        if k % 2 == 0: raise InputError(f'parameter k: found {k}; wanted an odd number of slices')
-        self.k, self.base, self.depth, self.norm, self.dims = k, base, depth, norm, dims
+        _check_shape(k, base, depth, norm, dims)
+        self.k = k
+        self.base = base
+        self.depth = depth
+        self.norm = norm
+        self.dims = dims
         self.layout = torch.channels_last if dims == 2 else torch.channels_last_3d
         self.half = 2 if dims == 2 else (1, 2, 2)
         conv = nn.Conv2d if dims == 2 else nn.Conv3d
@@ -217,7 +233,7 @@ def fuse_batchnorm(
 
 # %% ../nbs/02_unet.ipynb #0416b61c
 class Tiled(nn.Module):
-    "A network that labels one tile after the other, with the same logits; not with group normalisation."
+    "A network that labels tile after tile, with the same logits; not with group normalisation."
     def __init__(self,
         net:UNet, # in eval mode
         tile:int, # pixels along y and x, a multiple of `2**net.depth`
@@ -227,7 +243,8 @@ class Tiled(nn.Module):
             found = 'a network with group normalisation, which looks at the whole slice'
             raise InputError(f'parameter tile: found {found}; wanted 0')
         cell = 2**net.depth
-        if tile <= 0 or tile % cell: raise InputError(f'parameter tile: found {tile}; wanted a multiple of {cell}')
+        if tile <= 0 or tile % cell:
+            raise InputError(f'parameter tile: found {tile}; wanted a multiple of {cell}')
         self.net = net
         self.tile = tile
         self.k = net.k
@@ -268,7 +285,7 @@ def in_tiles(
     shape:tuple, # (..., y, x) of a slice or a volume
     tile:int=0,  # pixels; 0: as `auto_tile` says
 )->nn.Module: # the network, or `Tiled`
-    "A network that labels slices of this shape in the memory there is, for validation and inference."
+    "A network that labels slices of this shape in at most 1 GB, for validation and inference."
     if tile == 0: tile = auto_tile(net, shape)
     if tile == 0: return net
     return Tiled(net, tile)
@@ -296,7 +313,8 @@ def _slices(
     "The number of slices of a slab, which no kernel of a 3D network tells."
     k = state.get('slices')
     if k is None or k.ndim or k.dtype != torch.int64:
-        raise InputError('it is 3D and does not say of how many slices; wanted one whole number `slices`')
+        wanted = 'one whole number `slices`'
+        raise InputError(f'it is 3D and does not say of how many slices; wanted {wanted}')
     return int(k)
 
 # %% ../nbs/02_unet.ipynb #fc13fa26
@@ -306,7 +324,7 @@ def from_state(
     state:dict,         # name to tensor
     path='the weights', # for the message
 )->UNet: # float32, in eval mode
-    "The `UNet` of a state dict; one that fits no `UNet`, or whose numbers are not finite, raises `InputError`."
+    "The `UNet` of a state dict; one that does not fit, or is not finite, raises `InputError`."
     try:
         shape = _plan(state)
         with torch.device('meta'): plan = UNet(**shape).state_dict()
@@ -373,13 +391,15 @@ def load_unet(
     wanted = '.safetensors, or .pt with a plain state dict'
     path = existing_file(path, f'weights ({wanted})')
     try: state = _read_tensors(path)
-    except Exception: raise InputError(f'{path}: cannot be read; wanted a whole weights file ({wanted})') from None
+    except Exception:
+        raise InputError(f'{path}: cannot be read; wanted a whole weights file ({wanted})') from None
     if not _is_plain_dict(state):
         raise InputError(f'{path}: holds more than tensors; wanted a plain state dict')
     size = path.stat().st_size
     claimed = sum(v.numel() * v.element_size() for v in state.values())
     if claimed > size:
-        raise InputError(f'{path}: claims to hold {claimed:,} bytes of weights; wanted no more than its {size:,}')
+        found = f'claims to hold {claimed:,} bytes of weights'
+        raise InputError(f'{path}: {found}; wanted no more than its {size:,}')
     return from_state(state, path)
 
 # %% ../nbs/02_unet.ipynb #1eeb19be
@@ -392,7 +412,7 @@ def pretrained()->Path: # weights.safetensors, its card beside it
 
 # %% ../nbs/02_unet.ipynb #df84f189
 class Card(BaseModel):
-    "What the program must know of some weights; all other fields of a card are kept in `model_extra`."
+    "What the program must know of some weights; other fields are kept in `model_extra`."
     model_config = ConfigDict(strict=True, extra='allow', frozen=True)
     threshold: float = Field(.5, gt=0, lt=1)       # probability from which a voxel is membrane
     pixel: float = 0.                              # Å, voxel size of the training data; 0: unknown
@@ -450,7 +470,7 @@ def _checked(
 def read_card(
     weights:str|Path, # weights.safetensors, or a .pt
 )->Card: # the default one where there is none
-    "The card beside some weights; one that is damaged, or says what cannot be, raises `InputError`."
+    "The card beside some weights; one that is damaged or impossible raises `InputError`."
     weights = Path(weights).expanduser()
     path = weights.with_name('card.json')
     if weights.suffix != '.safetensors' or not os.path.lexists(path): return Card()
@@ -473,7 +493,7 @@ class _Provenance(BaseModel): data: list[_Seen] = []
 def read_provenance(
     weights:str|Path, # weights.safetensors, or a .pt
 )->list: # dicts: name, part, slices, tomogram, mask, run ...
-    "The volumes that some weights have seen, in their own run and in those before; empty where unknown."
+    "The volumes that some weights have seen, in their run and those before; empty if unknown."
     weights = Path(weights).expanduser()
     path = weights.with_name('provenance.json')
     if weights.suffix == '.safetensors' and os.path.lexists(path):
@@ -515,13 +535,14 @@ def write_card(
 def pick_device(
     name:str='auto', # auto, cpu, cuda, cuda:1, mps
 )->torch.device:
-    "The device of that name, or the fastest there is; one that this machine lacks raises `InputError`."
+    "The device of that name, or the fastest; one that this machine lacks raises `InputError`."
     if name == 'auto': name = _fastest()
     if not re.fullmatch(r'cpu|cuda(:\d+)?|mps', name):
         raise InputError(f'device {name}: not known; wanted auto, cpu, cuda, cuda:1 or mps')
     try: return torch.zeros(1, device=name).device
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise InputError(f'device {name}: not on this machine; wanted auto, cpu, cuda or mps') from None
+        wanted = 'auto, cpu, cuda or mps'
+        raise InputError(f'device {name}: not on this machine; wanted {wanted}') from None
 
 def _fastest()->str: # cuda, mps or cpu
     "The kind of the fastest device there is."
