@@ -156,7 +156,7 @@ def test_a_tomogram_without_a_mask_is_looked_at(run, volumes, tmp_path):
     assert has_pictures(tmp_path/'out.ipynb') and 'tomo.mrc: membranes are taken as dark' in (tmp_path/'out.ipynb').read_text()
 
 
-@pytest.mark.parametrize('nb', ['00_data.ipynb', '01_sampler.ipynb'])
+@pytest.mark.parametrize('nb', ['00_data.ipynb', '01_sampler.ipynb', '02_unet.ipynb'])
 def test_a_page_opens_the_tomogram_it_is_given(run, tmp_path, nb):
     done = papermill(run, nb, tmp_path/'out.ipynb', tomo=tmp_path/'none.mrc')
     assert done.returncode != 0 and 'none.mrc: no such file' in done.stderr
