@@ -20,9 +20,10 @@ MUTANTS = {
         ('pixel / 10 > near', 'pixel > near'),
     ],
     '01_sampler': [
-        ("return move(x.copy(), 'bilinear'), move(y[None].astype(np.float32), 'nearest')[0]", "return move(x.copy(), 'bilinear'), np.roll(move(y[None].astype(np.float32), 'nearest')[0], 1, 1)"),
-        ('rng.uniform(-20, 20)', 'rng.uniform(-70, 70)'),
-        ('rng.uniform(-.22, .22)', 'rng.uniform(-.6, .6)'),
+        ('before = self.up_to[row - 1] if row else 0', 'before = 0'),
+        ('first = at - rng.integers(size)', 'first = at - size // 2'),
+        ("mode='reflect')", "mode='edge')"),
+        ('before = int(up_to[part - 1]) if part else 0', 'before = 0'),
     ],
     '04_infer': [
         ('msk[z] = prob[z] >= np.float32(self.threshold)', 'msk[z] = prob[z] >= .5'),
@@ -110,6 +111,15 @@ MUTANTS = {
         ('verts = _match_volume(verts, tri, part.sum())', 'pass'),
         ('+ np.asarray(origin) / 10', '- np.asarray(origin) / 10'),
         ('(verts - 3.5) * step', '(verts - 4) * step'),
+    ],
+    '16_fourier': [
+        ('tilt) + 1 - angle', 'tilt) - 9 - angle'),
+        ("x if axis == 'y' else y", "y if axis == 'y' else x"),
+    ],
+    '17_augment': [
+        ('return img, msk.astype(np.uint8)', 'return img, np.roll(msk, 1, 1).astype(np.uint8)'),
+        ('rng.uniform(-20, 20)', 'rng.uniform(-70, 70)'),
+        ('rng.uniform(-.22, .22)', 'rng.uniform(-.6, .6)'),
     ],
 }
 

@@ -1,5 +1,5 @@
-"Weights files that are damaged, or made to do harm: one sentence, or a network that loads."
-import warnings, zipfile
+"Weights and cards that are damaged, or made to do harm: one sentence, or a network that loads."
+import json, re, warnings, zipfile
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from membrane_nb.checks import InputError
-from membrane_nb.unet import UNet, load_unet
+from membrane_nb.unet import Card, UNet, from_state, load_unet, read_card, read_provenance, write_card
 
 
 @pytest.fixture(scope='module')
@@ -75,3 +75,105 @@ def test_small_file_that_unpacks_to_a_large_one(files, tmp_path):
     with zipfile.ZipFile(plain) as a, zipfile.ZipFile(tmp_path/'bomb.pt', 'w', zipfile.ZIP_DEFLATED) as b:
         for i in a.infolist(): b.writestr(i.filename, bytes(100_000_000) if i.filename.endswith('/data/0') else a.read(i.filename))
     with pytest.raises(InputError, match='cannot be read'): load_unet(tmp_path/'bomb.pt')
+
+
+@pytest.mark.parametrize('given', [dict(k=3, base=4, depth=2, norm='group'), dict(k=5, base=8, depth=4, norm='batch'), dict(k=5, base=8, depth=3, norm='none'),
+                                   dict(k=5, base=4, depth=2, dims=3)])
+def test_the_shape_is_read_off_the_tensors(given, tmp_path):
+    "The network, and its answer, are those that were saved."
+    net = UNet(**given).eval()
+    save_file(net.state_dict(), tmp_path/'w.safetensors')
+    back = load_unet(tmp_path/'w.safetensors')
+    assert {name: getattr(back, name) for name in given} == given
+    slab = torch.randn(1, net.k, 32, 48)
+    with torch.no_grad(): assert torch.equal(back(slab), net(slab))
+
+
+WIDE = UNet(3, 8).state_dict()
+
+@pytest.mark.parametrize('said, changed', [
+    ('out.weight has shape (2,); wanted (1, 8, 1, 1)', {'out.weight': torch.ones(2)}),
+    ("'extra' is not part of it", {'extra': torch.ones(2)}),
+    ('holds torch.int64; wanted torch.float16', {'out.bias': torch.ones(1, dtype=torch.int64)}),
+    ('out.bias holds NaN', {'out.bias': torch.tensor([np.nan])}),
+    ('holds negative variances', {'enc1.net.1.running_var': -torch.ones(8)}),
+    ('found 4; wanted an odd number', {'enc1.net.0.weight': torch.ones(8, 4, 3, 3)}),
+    ('wanted 1 to 1024', {'enc1.net.0.weight': torch.ones(1, 1, 1, 1).expand(65536, 7, 3, 3)})])
+def test_tensors_that_do_not_fit(said, changed):
+    with pytest.raises(InputError, match=re.escape(said)): from_state(WIDE | changed)
+
+
+def test_a_tensor_is_missing():
+    with pytest.raises(InputError, match='wanted the weights of a U-Net'): from_state({'layer.weight': torch.ones(3)})
+    with pytest.raises(InputError, match='out.bias is missing'): from_state({n: v for n, v in WIDE.items() if n != 'out.bias'})
+
+
+@pytest.mark.parametrize('slices', [torch.ones(7), torch.tensor(5.), torch.tensor(4), torch.tensor(10**12 + 1)])
+def test_slices_of_a_3d_network(slices):
+    with pytest.raises(InputError, match='wanted'): from_state(UNet(5, 4, 2, dims=3).state_dict() | dict(slices=slices))
+
+
+def test_files_that_are_no_weights(tmp_path):
+    save_file(WIDE, tmp_path/'w.safetensors')
+    (tmp_path/'cut.safetensors').write_bytes((tmp_path/'w.safetensors').read_bytes()[:999])
+    torch.save({'conv.weight': torch.ones(3)}, tmp_path/'other.pt')
+    torch.save(dict(net=WIDE), tmp_path/'nested.pt')
+    torch.save(WIDE | {'out.bias': torch.ones(1).expand(2**40)}, tmp_path/'endless.pt')
+    for name, said in (('none.pt', 'no such file'), ('.', 'is a folder'), ('cut.safetensors', 'cannot be read'), ('other.pt', 'wanted the weights of a U-Net'),
+                       ('nested.pt', 'holds more than tensors'), ('endless.pt', 'claims to hold 4,398,0')):
+        with pytest.raises(InputError, match=said): load_unet(tmp_path/name)
+
+
+@pytest.fixture
+def card(tmp_path):
+    "Read a card that holds this text."
+    def read(text):
+        (tmp_path/'card.json').write_text(text, encoding='utf-8')
+        return read_card(tmp_path/'w.safetensors')
+    return read
+
+
+def test_cards(card, tmp_path):
+    "A byte order mark, which editors on Windows write, is not an error; weights in a .pt have no card."
+    assert card('{"threshold": 0.4, "pixel": null}') == Card(threshold=.4)
+    assert card('\ufeff{"fails": "flat membranes"}').model_extra == dict(fails='flat membranes')
+    assert read_card(tmp_path/'w.pt') == Card()
+
+
+@pytest.mark.parametrize('text', ['', '{"threshold":', '[1]', '{"pixel": NaN}', '{"scores": {"dice": 1e999}}', '[' * 100_000, '{"fails": "' + 'x' * 4_000_000 + '"}'],
+                         ids=['empty', 'cut', 'a list', 'NaN', 'infinite', 'deep', 'large'])
+def test_cards_that_are_no_json(card, text):
+    with pytest.raises(InputError, match='card.json: '): card(text)
+
+
+@pytest.mark.parametrize('threshold', ['1.5', '-1', '0', '1', 'true', '"0.5"', 'null'])
+def test_thresholds_that_cannot_be(card, threshold):
+    with pytest.raises(InputError, match='threshold: found'): card(f'{{"threshold": {threshold}}}')
+
+
+@pytest.mark.parametrize('wrong', ['"pixel": -1', '"pixel": 1e9', '"pixel": []', '"min_size": -1', '"commit": 7', '"density": "grey"', '"scores": []'])
+def test_fields_that_cannot_be(card, wrong):
+    with pytest.raises(InputError, match='wanted'): card(f'{{{wrong}}}')
+
+
+def test_a_card_that_is_a_folder(tmp_path):
+    (tmp_path/'card.json').mkdir()
+    with pytest.raises(InputError, match='is a folder'): read_card(tmp_path/'w.safetensors')
+
+
+ROWS = [dict(name=f'{i}.mrc', part='train', slices=[0, 9], tomogram='ab', mask='cd', run=i) for i in range(2)]
+
+def test_provenance(tmp_path):
+    write_card(tmp_path, dict(threshold=.3, scores=dict(test=dict(dice=np.nan))), ROWS, evidence=dict(a=1))
+    assert read_card(tmp_path/'w.safetensors').scores == dict(test=dict(dice=None))
+    assert read_provenance(tmp_path/'w.safetensors') == ROWS
+    assert read_provenance(tmp_path/'w.pt') == []
+    assert json.loads((tmp_path/'provenance.json').read_text())['evidence'] == dict(a=1)
+
+
+def test_provenance_in_a_card_of_an_earlier_version(card, tmp_path):
+    "The card before it lies inside."
+    card(json.dumps(dict(data=[ROWS[0]], start=dict(data=[ROWS[1]], start={}))))
+    assert read_provenance(tmp_path/'w.safetensors') == ROWS
+    card(json.dumps(dict(data=[dict(name=1)])))
+    with pytest.raises(InputError, match='data.0.name: found'): read_provenance(tmp_path/'w.safetensors')
