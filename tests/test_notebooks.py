@@ -1,7 +1,6 @@
 "The notebooks are the software: they run, they are clean, the library is what they export, and papermill is obeyed."
 import json, os, shutil
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import nbformat
 import numpy as np
