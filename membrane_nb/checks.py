@@ -44,14 +44,30 @@ def _why_unreadable(
     if path.is_absolute(): return 'no such file'
     return f'no such file, looked for from {Path.cwd()}'
 
+# %% ../nbs/13_checks.ipynb #304640bf
+def _as_kind(
+    name:str,  # of the parameter
+    value,     # what was given
+    kind:type, # str, int, float or bool
+): # the value as `kind`
+    "The value as `kind` where nothing is lost by it; else `InputError`."
+    if type(value) in (int, float) and kind in (float, str): value = kind(value)
+    found = type(value).__name__
+    if type(value) is not kind:
+        raise InputError(f'parameter {name}: found {value!r} ({found}); wanted {kind.__name__}')
+    if kind is float and not math.isfinite(value):
+        raise InputError(f'parameter {name}: found {value}; wanted a finite number')
+    return value
+
 # %% ../nbs/13_checks.ipynb #e433a8c2
 def check_parameters(
     given:dict, # the notebook's `globals()` after papermill's values are in
 )->dict: # the declared parameters with their values
-    "The parameters a notebook declares, checked; an unknown name, or a value of another type, raises `InputError`."
+    "The parameters a notebook declares; a name or a type that was not declared raises `InputError`."
     declared = given['__annotations__']
     for name in _injected(given.get('In', [])):
-        if name not in declared: raise InputError(f'parameter {name}: unknown; wanted one of {", ".join(declared)}')
+        if name in declared: continue
+        raise InputError(f'parameter {name}: unknown; wanted one of {", ".join(declared)}')
     for name, kind in declared.items():
         given[name] = _as_kind(name, given[name], kind)
     return {name: given[name] for name in declared}
@@ -64,36 +80,24 @@ def _injected(
     if not written: return []
     return [statement.targets[0].id for statement in ast.parse(written[-1]).body]
 
-# %% ../nbs/13_checks.ipynb #304640bf
-def _as_kind(
-    name:str,  # of the parameter
-    value,     # what was given
-    kind:type, # str, int, float or bool
-): # the value as `kind`
-    "The value as `kind` where nothing is lost by it; else `InputError`."
-    if type(value) in (int, float) and kind in (float, str): value = kind(value)
-    if type(value) is not kind:
-        raise InputError(f'parameter {name}: found {value!r} ({type(value).__name__}); wanted {kind.__name__}')
-    if kind is float and not math.isfinite(value): raise InputError(f'parameter {name}: found {value}; wanted a finite number')
-    return value
-
 # %% ../nbs/13_checks.ipynb #e99b86c7
 def check_choices(
     given:dict,   # parameters with their values
     choices:dict, # name to the words it may be
 ):
-    "Refuse, with `InputError`, a word that is none of its choices; a parameter that is not given is not checked."
+    "Refuse, with `InputError`, a word that is no choice; what is not given is not checked."
     for name in choices.keys() & given.keys():
-        words = [str(word) for word in choices[name]]
-        if given[name] not in choices[name]:
-            raise InputError(f'parameter {name}: found {given[name]!r}; wanted {", ".join(words[:-1])} or {words[-1]}')
+        value = given[name]
+        if value in choices[name]: continue
+        *first, last = map(str, choices[name])
+        raise InputError(f'parameter {name}: found {value!r}; wanted {", ".join(first)} or {last}')
 
-# %% ../nbs/13_checks.ipynb #933e531d
+# %% ../nbs/13_checks.ipynb #3cc790f6
 def check_ranges(
     given:dict,  # parameters with their values
     ranges:dict, # name to (lowest, highest), both allowed
 ):
-    "Refuse, with `InputError`, a number outside its range; a parameter that is not given is not checked."
+    "Refuse, with `InputError`, a number outside its range; what is not given is not checked."
     for name in ranges.keys() & given.keys():
         low, high = ranges[name]
         if not low <= given[name] <= high:
@@ -106,7 +110,7 @@ def progress(
     what:str,        # 'slices'
     every:float=30., # seconds between two lines of a log, at least
 ):
-    "Go through `steps` and show the progress: a bar in JupyterLab and in a terminal, else a line now and then."
+    "Go through `steps` with a bar in JupyterLab and in a terminal, else with a line now and then."
     if sys.stderr.isatty() or 'JPY_SESSION_NAME' in os.environ:
         yield from tqdm(steps, total=total, unit=f' {what}', leave=False)
         return

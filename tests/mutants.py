@@ -88,12 +88,13 @@ MUTANTS = {
         ('(t[1] * pr_curve', '(t[0] * pr_curve'),
     ],
     '14_results': [
-        ('if folder.exists() and (why := not_ours(folder))', 'if False'),
-        ('any(path.samefile(p) for p in inside)', 'False'),
+        ('other = not_ours(folder) or', 'other ='),
+        ('any(file.samefile(path) for path in there)', 'False'),
         ('if ours is None:', 'if False:'),
-        ('p.lstat().st_mtime_ns > record.lstat().st_mtime_ns', 'False'),
+        ('path.lstat().st_mtime_ns > record.lstat().st_mtime_ns', 'False'),
         ('self.old.rename(self.folder)', 'shutil.rmtree(self.old)'),
-        ('try: self.lock.acquire(timeout=0)\n    except Timeout:\n        if self.given', 'try: pass\n    except Timeout:\n        if self.given'),
+        ('self.lock.acquire(timeout=0)\n    except Timeout:\n        if self.given', 'pass\n    except Timeout:\n        if self.given'),
+        ('while self._taken(): self._next()', 'pass'),
     ],
     '15_volume': [
         ('max(sides) > 1.01 * min(sides)', 'max(sides) > 9 * min(sides)'),
