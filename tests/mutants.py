@@ -98,11 +98,12 @@ MUTANTS = {
     ],
     '15_volume': [
         ('max(sides) > 1.01 * min(sides)', 'max(sides) > 9 * min(sides)'),
-        ('x -= first\n', 'pass\n'),
-        ('key=lambda h: abs(int(h.nx))', 'key=lambda h: -abs(int(h.nx))'),
+        ('img -= first\n', 'pass\n'),
+        ('abs(int(little.nx)) <= abs(int(big.nx))', 'True'),
         ('def __getitem__(self, key): return np.array(self._map()[key])', 'def __getitem__(self, key): return self._map()[key]'),
         ('h.nsymbt = len(like.extended)', 'h.nsymbt = 0'),
         ('for name in _GEOMETRY:', 'for name in _GEOMETRY[:3]:'),
+        ('return np.where(good, img, middle)', 'return img'),
     ],
 }
 
