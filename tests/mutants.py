@@ -8,15 +8,17 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 MUTANTS = {
     '00_data': [
-        ('2*part - (k - 1), zs.stop - part', '2*part - (k - 2), zs.stop - part'),
+        ('val = test - (k - 1) - size', 'val = test - (k - 2) - size'),
         ('left = left[left <= mine[0] - k]', 'left = left[left < mine[0]]'),
-        ('if self.bad: y[~np.isfinite(y)] = 0', 'pass'),
+        ('if self.bad: out[~np.isfinite(out)] = 0', 'pass'),
         ('out[raw == self.ignore] = 2', 'pass'),
         ('set(values) != {0, 1, 2}', 'set(values) == {0, 1, 2}'),
-        ('-1 if bright else 1, bad', '1 if bright else -1, bad'),
+        ('sign=-1 if bright else 1', 'sign=1 if bright else -1'),
         ('measure_scale(self.seen, self.name', 'measure_scale(self.vol, self.name'),
         ("mode='reflect') # order", "mode='edge') # order"),
         ('pixel / 10 > near', 'pixel > near'),
+        ('stop = val - (k - 1)', 'stop = val - (k - 2)'),
+        ('if first != part:', 'if False:'),
     ],
     '01_sampler': [
         ("return move(x.copy(), 'bilinear'), move(y[None].astype(np.float32), 'nearest')[0]", "return move(x.copy(), 'bilinear'), np.roll(move(y[None].astype(np.float32), 'nearest')[0], 1, 1)"),
