@@ -63,7 +63,7 @@ def _as_kind(
 def check_parameters(
     given:dict, # the notebook's `globals()` after papermill's values are in
 )->dict: # the declared parameters with their values
-    "The parameters a notebook declares; a name or a type that was not declared raises `InputError`."
+    "The parameters a notebook declares; an undeclared name, or another type, raises `InputError`."
     declared = given['__annotations__']
     for name in _injected(given.get('In', [])):
         if name in declared: continue

@@ -551,7 +551,7 @@ def split_tomo(
     tomo:Tomo, # with a mask
     k:int,     # slices a patch reads, odd
 )->dict: # train, val, test: ranges of target slices
-    "The split of a run: slabs, or few slices dealt out; too few of them raise `InputError`."
+    "The split of a run: three blocks, or few slices dealt out; too few raise `InputError`."
     annotated = tomo.rows.any(axis=1)
     try:
         parts = split(tomo.membrane_range, k, tomo.name)
@@ -565,19 +565,19 @@ def _read_csv(
     path:Path, # as the user typed it
 )->list: # (line, fields), the names of the columns first
     "The lines of a manifest that hold something; what is no CSV file raises `InputError`."
-    wanted = 'wanted a manifest (CSV: tomogram, mask, split)'
-    path = existing_file(path, 'a manifest (CSV: tomogram, mask, split)')
+    wanted = 'a manifest (CSV: tomogram, mask, split)'
+    path = existing_file(path, wanted)
     size = path.stat().st_size
-    if size > 10**7: raise InputError(f'{path}: has {size:,} bytes; {wanted}')
+    if size > 10**7: raise InputError(f'{path}: has {size:,} bytes; wanted {wanted}')
     try:
         lines = path.read_bytes().decode('utf-8-sig').splitlines()
     except UnicodeDecodeError:
-        raise InputError(f'{path}: is not text in UTF-8; {wanted}') from None
+        raise InputError(f'{path}: is not text in UTF-8; wanted {wanted}') from None
     kept = {i: line for i, line in enumerate(lines, 1) if line.strip() and not line.startswith('#')}
     try:
         table = list(csv.reader(kept.values(), skipinitialspace=True))
     except csv.Error as e:
-        raise InputError(f'{path}: is not CSV ({e}); {wanted}') from None
+        raise InputError(f'{path}: is not CSV ({e}); wanted {wanted}') from None
     return list(zip(kept, table))
 
 # %% ../nbs/00_data.ipynb #ec6dffbc

@@ -357,8 +357,8 @@ def _state_range(
     vol.header.rms = max(0., square / n - (total / n)**2) ** .5
 
 # %% ../nbs/15_volume.ipynb #8965cfe1
-_GEOMETRY = ('nxstart', 'nystart', 'nzstart', 'mx', 'my', 'mz', 'cella', 'cellb', 'mapc', 'mapr', 'maps',
-             'ispg', 'origin', 'nlabl', 'label', 'exttyp')
+_GEOMETRY = ('nxstart', 'nystart', 'nzstart', 'mx', 'my', 'mz', 'cella', 'cellb', 'mapc', 'mapr',
+             'maps', 'ispg', 'origin', 'nlabl', 'label', 'exttyp')
 
 def _new_header(
     shape:tuple,  # (z, y, x)
