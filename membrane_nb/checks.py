@@ -14,7 +14,9 @@ from tqdm.auto import tqdm
 # %% ../nbs/13_checks.ipynb #56e8f05d
 class InputError(ValueError):
     "Bad input, in one sentence that names the file, what was found and what was wanted."
-    def _render_traceback_(self): return [f'InputError: {self}']
+    def _render_traceback_(self):
+        "The lines that a notebook shows."
+        return [f'InputError: {self}']
 
 # %% ../nbs/13_checks.ipynb #368eb5ee
 def existing_file(
@@ -24,60 +26,78 @@ def existing_file(
     "A file that exists and can be read; else `InputError`."
     path = Path(path).expanduser()
     try:
-        if not path.exists(): raise InputError(f'{path}: no such file, seen from {Path.cwd()}; wanted {wanted}')
-        if path.is_dir(): raise InputError(f'{path}: is a folder; wanted {wanted}')
-        if not path.is_file(): raise InputError(f'{path}: is not a regular file; wanted {wanted}')
-        with path.open('rb') as f: first = f.read(1)
+        why = _why_unreadable(path)
     except OSError as e:
-        raise InputError(f'{path}: cannot be read ({e.strerror}); wanted {wanted}') from None
-    if not first: raise InputError(f'{path}: is empty; wanted {wanted}')
+        why = f'cannot be read ({e.strerror})'
+    if why: raise InputError(f'{path}: {why}; wanted {wanted}')
     return path
 
-# %% ../nbs/13_checks.ipynb #e433a8c2
-def check_parameters(
-    given:dict, # the notebook's `globals()` after papermill's values are in
-)->dict: # the declared parameters with their values
-    "The parameters a notebook declares, checked; an unknown name, or a value of another type, raises `InputError`."
-    declared = given['__annotations__']
-    injected = [cell for cell in given.get('In', []) if cell.startswith('# Parameters')][-1:]
-    for statement in ast.parse(''.join(injected)).body:
-        name = statement.targets[0].id
-        if name not in declared: raise InputError(f'parameter {name}: unknown; wanted one of {", ".join(declared)}')
-    for name, kind in declared.items():
-        given[name] = _as_kind(name, given[name], kind)
-    return {name: given[name] for name in declared}
+def _why_unreadable(
+    path:Path, # a file, perhaps
+)->str: # a few words; '' for a file that can be read
+    "Why a path is no file with something in it."
+    if path.is_dir(): return 'is a folder'
+    if path.is_file():
+        with path.open('rb') as f: first = f.read(1)
+        return '' if first else 'is empty'
+    if path.exists(): return 'is not a regular file'
+    if path.is_absolute(): return 'no such file'
+    return f'no such file, looked for from {Path.cwd()}'
 
 # %% ../nbs/13_checks.ipynb #304640bf
 def _as_kind(
     name:str,  # of the parameter
     value,     # what was given
     kind:type, # str, int, float or bool
-):
+): # the value as `kind`
     "The value as `kind` where nothing is lost by it; else `InputError`."
-    number = type(value) in (int, float)
-    if kind is float and number: value = float(value)
-    if kind is str and number: value = str(value)
+    if type(value) in (int, float) and kind in (float, str): value = kind(value)
+    found = type(value).__name__
     if type(value) is not kind:
-        raise InputError(f'parameter {name}: found {value!r} ({type(value).__name__}); wanted {kind.__name__}')
-    if kind is float and not math.isfinite(value): raise InputError(f'parameter {name}: found {value}; wanted a finite number')
+        raise InputError(f'parameter {name}: found {value!r} ({found}); wanted {kind.__name__}')
+    if kind is float and not math.isfinite(value):
+        raise InputError(f'parameter {name}: found {value}; wanted a finite number')
     return value
+
+# %% ../nbs/13_checks.ipynb #e433a8c2
+def check_parameters(
+    given:dict, # the notebook's `globals()` after papermill's values are in
+)->dict: # the declared parameters with their values
+    "The parameters a notebook declares; an undeclared name, or another type, raises `InputError`."
+    declared = given['__annotations__']
+    for name in _injected(given.get('In', [])):
+        if name in declared: continue
+        raise InputError(f'parameter {name}: unknown; wanted one of {", ".join(declared)}')
+    for name, kind in declared.items():
+        given[name] = _as_kind(name, given[name], kind)
+    return {name: given[name] for name in declared}
+
+def _injected(
+    cells:list, # sources of the cells that have run
+)->list: # names
+    "The parameters that papermill has set, in the last cell that it wrote."
+    written = [cell for cell in cells if cell.startswith('# Parameters')]
+    if not written: return []
+    return [statement.targets[0].id for statement in ast.parse(written[-1]).body]
 
 # %% ../nbs/13_checks.ipynb #e99b86c7
 def check_choices(
     given:dict,   # parameters with their values
     choices:dict, # name to the words it may be
 ):
-    "Refuse, with `InputError`, a word that is none of its choices; a parameter that is not given is not checked."
+    "Refuse, with `InputError`, a word that is no choice; what is not given is not checked."
     for name in choices.keys() & given.keys():
-        if given[name] not in choices[name]:
-            wanted = ', '.join(str(c) for c in choices[name][:-1]) + f' or {choices[name][-1]}'
-            raise InputError(f'parameter {name}: found {given[name]!r}; wanted {wanted}')
+        value = given[name]
+        if value in choices[name]: continue
+        *first, last = map(str, choices[name])
+        raise InputError(f'parameter {name}: found {value!r}; wanted {", ".join(first)} or {last}')
 
+# %% ../nbs/13_checks.ipynb #3cc790f6
 def check_ranges(
     given:dict,  # parameters with their values
     ranges:dict, # name to (lowest, highest), both allowed
 ):
-    "Refuse, with `InputError`, a number outside its range; a parameter that is not given is not checked."
+    "Refuse, with `InputError`, a number outside its range; what is not given is not checked."
     for name in ranges.keys() & given.keys():
         low, high = ranges[name]
         if not low <= given[name] <= high:
@@ -90,7 +110,7 @@ def progress(
     what:str,        # 'slices'
     every:float=30., # seconds between two lines of a log, at least
 ):
-    "Go through `steps` and show the progress: a bar in JupyterLab and in a terminal, else a line now and then."
+    "Go through `steps` with a bar in JupyterLab and in a terminal, else with a line now and then."
     if sys.stderr.isatty() or 'JPY_SESSION_NAME' in os.environ:
         yield from tqdm(steps, total=total, unit=f' {what}', leave=False)
         return
@@ -105,17 +125,18 @@ def progress(
         print(f'{i} of {total} {what}, {now - start:.0f} s, {left:.0f} s left', flush=True)
 
 # %% ../nbs/13_checks.ipynb #945667fa
-def _finite(
-    value, # of a record
-):
-    "The value with null for numbers that are not finite, in lists and dicts too."
-    if isinstance(value, dict): return {name: _finite(v) for name, v in value.items()}
-    if isinstance(value, (list, tuple)): return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
 def to_json(
     record,            # dict, list or value
     indent:int|None=1, # None: one line
 )->str:
     "A record as JSON that every reader takes."
     return json.dumps(_finite(record), indent=indent, allow_nan=False, ensure_ascii=False)
+
+def _finite(
+    value, # of a record
+):
+    "The value with None for numbers that are not finite, in lists and dicts too."
+    if isinstance(value, dict): return {name: _finite(v) for name, v in value.items()}
+    if isinstance(value, (list, tuple)): return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value): return None
+    return value

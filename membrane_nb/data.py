@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['DENSITIES', 'PARTS', 'Scale', 'new_digest', 'fingerprint', 'skewness', 'measure_scale', 'Mask', 'only_near', 'split',
-           'split_few', 'Tomo', 'scale_notes', 'at_pixel', 'split_tomo', 'check_unchanged', 'read_manifest',
+           'split_few', 'at_pixel', 'scale_notes', 'Tomo', 'check_unchanged', 'split_tomo', 'read_manifest',
            'read_parts', 'slabs']
 
 # %% ../nbs/00_data.ipynb #bc8a2b20
 import csv, hashlib
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from fastcore.basics import patch
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from .checks import InputError, check_choices, check_ranges, existing_file
@@ -23,11 +23,11 @@ from .volume import Resampled, open_volume, scratch
 # %% ../nbs/00_data.ipynb #ca775dde
 @dataclass(frozen=True)
 class Scale:
-    "Grey values to network input: `(x - median) / (p95 - p5)` clipped to ±5, its sign turned where density is bright."
+    "Grey values to network input: `(img - median) / (p95 - p5)`, clipped to ±5, dark is low."
     median:float
     p5:float
     p95:float
-    error:float = 0. # standard error of the three, as a share of p95 - p5; 0 where every voxel was counted
+    error:float = 0. # standard error of the three, as a share of p95 - p5; 0 where all is counted
     skew:float = 0.  # of the smoothed grey values: below 0 where density is dark
     sign:int = 1     # -1 where density is bright and is turned
     bad:int = 0      # NaN or infinite voxels
@@ -35,34 +35,46 @@ class Scale:
     voxels:str = ''  # SHA-256 of what was measured, see `fingerprint`
 
     def spread(self,
-        x:np.ndarray, # any real dtype and shape
+        img:np.ndarray, # any real dtype and shape
     )->np.ndarray: # float32, same shape; what is no number or no data becomes 0, the background
         "The scaled grey values, not clipped."
-        x = np.asarray(x)
-        y = (x.astype(np.float32) - self.median) * (self.sign / (self.p95 - self.p5))
-        if self.bad: y[~np.isfinite(y)] = 0
-        if self.filler is not None: y[x == self.filler] = 0
-        return y
+        raw = np.asarray(img)
+        out = (raw.astype(np.float32) - self.median) * (self.sign / (self.p95 - self.p5))
+        if self.bad: out[~np.isfinite(out)] = 0
+        if self.filler is not None: out[raw == self.filler] = 0
+        return out
+
     def __call__(self,
-        x:np.ndarray, # any real dtype and shape
+        img:np.ndarray, # any real dtype and shape
     )->np.ndarray: # float32, same shape, -5..5
         "Scale a part of the volume."
-        y = self.spread(x)
-        return np.clip(y, -5, 5, out=y)
+        out = self.spread(img)
+        return np.clip(out, -5, 5, out=out)
 
 # %% ../nbs/00_data.ipynb #388a6a65
 def new_digest(
     vol, # (z, y, x), an array or a volume
 ): # a SHA-256 that has seen shape and type
     "The start of a fingerprint."
-    return hashlib.sha256(str((tuple(vol.shape), np.dtype(vol.dtype).str)).encode())
+    head = tuple(vol.shape), np.dtype(vol.dtype).str
+    return hashlib.sha256(str(head).encode())
+
+def _slices(
+    vol,    # (z, y, x), an array or a volume
+    digest, # from `new_digest`
+):
+    "Yield the slices of a volume; the digest sees each."
+    for z in range(len(vol)):
+        img = np.ascontiguousarray(vol[z])
+        digest.update(img.data)
+        yield img
 
 def fingerprint(
     vol, # (z, y, x), an array or a volume
 )->str: # hexadecimal
     "The SHA-256 of the voxels, slice by slice."
     digest = new_digest(vol)
-    for z in range(len(vol)): digest.update(np.ascontiguousarray(vol[z]).data)
+    for _ in _slices(vol, digest): pass
     return digest.hexdigest()
 
 # %% ../nbs/00_data.ipynb #40f5d3b8
@@ -75,20 +87,32 @@ def _counted(
     "Exact quantiles of a histogram."
     below = hist.cumsum()
     rank = _QUANTILES * (below[-1] - 1)
-    lower, upper = (np.searchsorted(below, f(rank), side='right') + low for f in (np.floor, np.ceil))
+    lower = np.searchsorted(below, np.floor(rank), side='right') + low
+    upper = np.searchsorted(below, np.ceil(rank), side='right') + low
     return (lower + (upper - lower) * (rank % 1)).tolist()
 
+# %% ../nbs/00_data.ipynb #dd7a7fbd
 def _sampled(
-    x:np.ndarray, # grey values, rising
-    step:int,     # 1: all there are; else a sample
+    grey:np.ndarray, # grey values, rising
+    step:int,        # 1: all there are; else a sample
 )->tuple: # median, p5, p95; their standard error as a share of p95 - p5
     "Quantiles of some grey values."
-    if len(x) == 0: return [np.nan] * 3, 0.
-    if step == 1: return np.quantile(x, _QUANTILES).tolist(), 0.
-    at = _QUANTILES * len(x)
-    off = np.sqrt(_QUANTILES * (1 - _QUANTILES) * len(x))
-    low, mid, high = (x[np.clip(i, 0, len(x) - 1).astype(int)] for i in (at - off, at, at + off))
-    return mid.tolist(), float(np.max(high - low) / 2 / max(mid[2] - mid[1], 1e-30))
+    if len(grey) == 0: return [np.nan] * 3, 0.
+    if step == 1: return np.quantile(grey, _QUANTILES).tolist(), 0.
+    rank = _QUANTILES * len(grey)
+    off = np.sqrt(_QUANTILES * (1 - _QUANTILES) * len(grey)) # standard error of a rank
+    low = _at_rank(grey, rank - off)
+    middle = _at_rank(grey, rank)
+    high = _at_rank(grey, rank + off)
+    span = max(middle[2] - middle[1], 1e-30)
+    return middle.tolist(), float(np.max(high - low) / 2 / span)
+
+def _at_rank(
+    grey:np.ndarray, # rising
+    rank:np.ndarray, # places, which may lie outside
+)->np.ndarray: # the grey values there
+    "Grey values at some ranks; a rank outside is the first or the last."
+    return grey[np.clip(rank, 0, len(grey) - 1).astype(int)]
 
 # %% ../nbs/00_data.ipynb #fd8871e3
 def _is_filler(
@@ -97,24 +121,21 @@ def _is_filler(
     rest:list,   # median, p5, p95 of the others
 )->bool:
     "Whether a grey value means that there is no data."
-    return bool(share >= .001 and rest[2] > rest[1] and abs(value - rest[0]) > 5 * (rest[2] - rest[1]))
+    median, p5, p95 = rest
+    far = abs(value - median) > 5 * (p95 - p5)
+    return bool(share >= .001 and p95 > p5 and far)
 
-def _read_all(
-    vol,              # (z, y, x), an array or a volume
-    sample:int=2**22, # voxels of a float volume to look at, about
-)->tuple: # median, p5 and p95; their error; NaN and infinite voxels; the filler; distinct values (3 or more count as 3); fingerprint
-    "One pass over a volume: its quantiles and its fingerprint."
-    whole, digest, bad, hist, some = np.issubdtype(vol.dtype, np.integer), new_digest(vol), 0, 0, []
-    step = max(1, int(np.ceil((np.prod(vol.shape, dtype=float) / sample) ** .5)))
-    for z in range(len(vol)):
-        img = np.ascontiguousarray(vol[z])
-        digest.update(img.data)
-        if whole: hist = hist + np.bincount(img.ravel().astype(np.intp) - np.iinfo(vol.dtype).min, minlength=2**16)
-        else:
-            bad += int(img.size - np.isfinite(img).sum())
-            some.append(img[::step, ::step].ravel().astype(np.float32))
-    quantiles = _of_counts(hist, int(np.iinfo(vol.dtype).min)) if whole else _of_values(np.concatenate(some), step)
-    return *quantiles, bad, digest.hexdigest()
+# %% ../nbs/00_data.ipynb #3b1083cd
+def _count_values(
+    vol,    # (z, y, x), whole numbers of 8 or 16 bits
+    digest, # from `new_digest`
+)->tuple: # voxels of each grey value, rising; the first grey value
+    "The histogram of a volume."
+    low = int(np.iinfo(vol.dtype).min)
+    hist = np.zeros(2**16, np.int64)
+    for img in _slices(vol, digest):
+        hist += np.bincount(img.ravel().astype(np.intp) - low, minlength=2**16)
+    return hist, low
 
 def _of_counts(
     hist:np.ndarray, # voxels of each grey value, rising from `low`
@@ -123,22 +144,44 @@ def _of_counts(
     "Quantiles of a histogram without its filler."
     there = np.flatnonzero(hist)
     for end in (there[0], there[-1]):
-        rest = np.where(np.arange(len(hist)) == end, 0, hist)
-        if rest.any() and _is_filler(end + low, hist[end] / hist.sum(), q := _counted(rest, low)):
-            return q, 0., float(end + low), len(there)
+        rest = hist.copy()
+        rest[end] = 0
+        if not rest.any(): continue
+        quantiles = _counted(rest, low)
+        if _is_filler(end + low, hist[end] / hist.sum(), quantiles):
+            return quantiles, 0., float(end + low), len(there)
     return _counted(hist, low), 0., None, len(there)
 
+# %% ../nbs/00_data.ipynb #d733ffdc
+def _sample_values(
+    vol,              # (z, y, x), floats
+    digest,           # from `new_digest`
+    sample:int=2**22, # voxels to look at, about
+)->tuple: # some grey values; voxels from one to the next; NaN and infinite voxels
+    "Every slice of a volume, with its rows and columns thinned."
+    step = max(1, int(np.ceil((np.prod(vol.shape, dtype=float) / sample) ** .5)))
+    some = []
+    bad = 0
+    for img in _slices(vol, digest):
+        bad += int(img.size - np.isfinite(img).sum())
+        some.append(img[::step, ::step].ravel().astype(np.float32))
+    return np.concatenate(some), step, bad
+
 def _of_values(
-    x:np.ndarray, # some grey values
-    step:int,     # 1: all there are
-)->tuple: # median, p5, p95; their error; the filler or None; number of distinct values (counted up to 4)
+    grey:np.ndarray, # some grey values
+    step:int,        # 1: all there are
+)->tuple: # median, p5, p95; their error; the filler or None; number of distinct values, about
     "Quantiles of a sample without its filler."
-    x = np.sort(x[np.isfinite(x)])
-    distinct = len(np.unique(x[np.unique(np.linspace(0, max(0, len(x) - 1), 1000).astype(int))])) if len(x) else 0
-    for end in x[[0, -1]] if len(x) else ():
-        rest = x[x != end]
-        if len(rest) and _is_filler(end, 1 - len(rest) / len(x), (q := _sampled(rest, step))[0]): return *q, float(end), distinct
-    return *_sampled(x, step), None, distinct
+    grey = np.sort(grey[np.isfinite(grey)])
+    some = np.unique(np.linspace(0, max(0, len(grey) - 1), 1000).astype(int))
+    distinct = len(np.unique(grey[some])) if len(grey) else 0
+    for end in np.concatenate([grey[:1], grey[-1:]]):
+        rest = grey[grey != end]
+        if not len(rest): continue
+        quantiles, error = _sampled(rest, step)
+        if _is_filler(end, 1 - len(rest) / len(grey), quantiles):
+            return quantiles, error, float(end), distinct
+    return *_sampled(grey, step), None, distinct
 
 # %% ../nbs/00_data.ipynb #442d45e5
 def skewness(
@@ -149,12 +192,13 @@ def skewness(
     "Skewness of the grey values after a band-pass of 2 to 20 pixels, over `n` even slices."
     total = np.zeros(3)
     for z in np.unique(np.linspace(0, len(vol) - 1, min(n, len(vol))).astype(int)):
-        x = scale.spread(vol[z])
-        x = gaussian_filter(x, 2) - gaussian_filter(x, 20)
-        x -= x.mean()
-        total += x.size, np.square(x).sum(dtype=float), (x**3).sum(dtype=float)
-    n, square, cube = total
-    return float(cube / n / (square / n) ** 1.5) if square > 0 else 0.
+        img = scale.spread(vol[z])
+        img = gaussian_filter(img, 2) - gaussian_filter(img, 20)
+        img -= img.mean()
+        total += img.size, np.square(img).sum(dtype=float), (img**3).sum(dtype=float)
+    count, square, cube = total
+    if not square > 0: return 0.
+    return float(cube / count / (square / count) ** 1.5)
 
 # %% ../nbs/00_data.ipynb #346c8793
 DENSITIES = 'auto', 'dark', 'bright'
@@ -162,38 +206,148 @@ DENSITIES = 'auto', 'dark', 'bright'
 def measure_scale(
     vol,                # (z, y, x), an array or a volume: what the network will see
     name:str='volume',  # for the message
-    density:str='auto', # what membranes are: dark, bright, or auto: bright where the skewness is above 0.3
+    density:str='auto', # what membranes are: dark, bright, or auto (bright: skewness above 0.3)
 )->Scale:
-    "The scale of a volume; one without contrast, or one that looks like a mask, raises `InputError`."
+    "The scale of a volume; one without contrast, or like a mask, raises `InputError`."
     check_choices(dict(density=density), dict(density=DENSITIES))
-    if vol.dtype == bool or (np.issubdtype(vol.dtype, np.integer) and vol.dtype.itemsize > 2):
-        raise InputError(f'{name}: holds {vol.dtype}; wanted grey values of 8 or 16 bits, or floats')
-    (median, p5, p95), error, filler, distinct, bad, voxels = _read_all(vol)
-    if distinct in (2, 3): raise InputError(f'{name}: holds only {distinct} different values, as a mask does; wanted a tomogram')
-    if not p95 > p5: raise InputError(f'{name}: 90 % of its voxels are {median}; wanted a tomogram with contrast')
-    skew = skewness(vol, Scale(median, p5, p95, bad=bad, filler=filler))
+    whole = np.issubdtype(vol.dtype, np.integer)
+    if vol.dtype == bool or (whole and vol.dtype.itemsize > 2):
+        wanted = 'wanted grey values of 8 or 16 bits, or floats'
+        raise InputError(f'{name}: holds {vol.dtype}; {wanted}')
+    digest = new_digest(vol)
+    bad = 0
+    if whole:
+        quantiles, error, filler, distinct = _of_counts(*_count_values(vol, digest))
+    else:
+        values, step, bad = _sample_values(vol, digest)
+        quantiles, error, filler, distinct = _of_values(values, step)
+    _check_contrast(quantiles, distinct, name)
+    plain = Scale(*quantiles, error, bad=bad, filler=filler, voxels=digest.hexdigest())
+    skew = skewness(vol, plain)
     bright = skew > .3 if density == 'auto' else density == 'bright'
-    return Scale(median, p5, p95, error, skew, -1 if bright else 1, bad, filler, voxels)
+    return replace(plain, skew=skew, sign=-1 if bright else 1)
+
+def _check_contrast(
+    quantiles:list, # median, p5, p95
+    distinct:int,   # different grey values
+    name:str,       # for the message
+):
+    "Refuse, with `InputError`, a mask, and a volume of one grey value."
+    median, p5, p95 = quantiles
+    if distinct in (2, 3):
+        found = f'holds only {distinct} different values, as a mask does'
+        raise InputError(f'{name}: {found}; wanted a tomogram')
+    if not p95 > p5:
+        found = f'90 % of its voxels are {median}'
+        raise InputError(f'{name}: {found}; wanted a tomogram with contrast')
+
+# %% ../nbs/00_data.ipynb #c7e74671
+def _values(
+    img:np.ndarray, # (y, x)
+    name:str,       # for the message
+)->dict: # value to voxels
+    "The values of a slice of a mask; one that is no whole number raises `InputError`."
+    if img.dtype.kind == 'f': _check_whole(img, name)
+    small = img.dtype.kind in 'bu' and img.dtype.itemsize < 3
+    if small or (img.min() >= 0 and img.max() < 2**16):
+        counts = np.bincount(img.ravel().astype(np.intp))
+        there = np.flatnonzero(counts)
+        return dict(zip(there.tolist(), counts[there].tolist()))
+    there, counts = np.unique(img, return_counts=True)
+    return dict(zip(there.tolist(), counts.tolist()))
+
+def _check_whole(
+    img:np.ndarray, # (y, x), floats
+    name:str,       # for the message
+):
+    "Refuse, with `InputError`, a value that is no whole number."
+    odd = ~np.isfinite(img) | (img != np.rint(img))
+    if not odd.any(): return
+    wanted = 'wanted a mask of whole numbers (a probability is no mask: choose a threshold first)'
+    raise InputError(f'{name}: holds the value {img[odd][0]:g}; {wanted}')
+
+# %% ../nbs/00_data.ipynb #bef1d276
+def _read_mask(
+    vol,               # (z, y, x), whole numbers of any type
+    ignore:float|None, # value that may mean not annotated
+    name:str,          # for the message
+)->tuple: # (z, y) membrane voxels of each row, (z, y) ignored ones, values, fingerprint
+    "One pass over a mask; a negative value that is not ignored raises `InputError`."
+    rows = np.zeros(vol.shape[:2], np.int64)
+    ignored = np.zeros(vol.shape[:2], np.int64)
+    values = Counter()
+    digest = new_digest(vol)
+    for z, img in enumerate(_slices(vol, digest)):
+        values.update(_values(img, name))
+        rows[z] = np.count_nonzero(img > 0, axis=1)
+        if ignore is None or ignore <= 0: continue
+        ignored[z] = np.count_nonzero(img == ignore, axis=1)
+        rows[z] -= ignored[z]
+    low = [v for v in values if v < 0 and v != ignore]
+    if low:
+        wanted = 'wanted 0 and above, or name it with the parameter ignore'
+        raise InputError(f'{name}: holds the value {min(low):g}; {wanted}')
+    return rows, ignored, values, digest.hexdigest()
+
+# %% ../nbs/00_data.ipynb #0dcc0baa
+def _shares(
+    values:dict, # value to voxels
+)->str: # '0 (93.9 %), 1 (6.1 %)'
+    "Values with their shares, the most frequent first, at most six."
+    total = sum(values.values())
+    most = sorted(values.items(), key=lambda pair: -pair[1])[:6]
+    words = [f'{value:g} ({100 * n / total:.3g} %)' for value, n in most]
+    if len(values) > 6: words.append(f'{len(values) - 6} more')
+    return ', '.join(words)
+
+def _describe(
+    values:dict,       # value to voxels
+    ignore:float|None, # value that means not annotated
+)->str: # '0 is background (93.9 %), 1 is membrane (6.1 %)'
+    "What was taken for what."
+    membrane = [v for v in values if v > 0 and v != ignore]
+    kinds = {'background': [0], 'not annotated': [ignore], 'membrane': membrane}
+    words = []
+    for kind, members in kinds.items():
+        n = sum(values.get(v, 0) for v in members)
+        if n: words.append(f'{_span(members)} {kind} ({100 * n / sum(values.values()):.3g} %)')
+    return ', '.join(words)
+
+def _span(
+    values:list, # numbers
+)->str: # '1 is', '1 and 2 are', '1 to 57 (41 values) are'
+    "Some values as the subject of a sentence."
+    first, *_, last = sorted(2 * values)
+    if len(values) == 1: return f'{first:g} is'
+    if len(values) == 2: return f'{first:g} and {last:g} are'
+    return f'{first:g} to {last:g} ({len(values)} values) are'
 
 # %% ../nbs/00_data.ipynb #b020da2d
 class Mask:
-    "A mask as the network learns it: 0 background, 1 membrane, 2 not annotated; each slice made when it is asked for."
-    ndim, dtype = 3, np.dtype(np.uint8)
+    "A mask as the network learns it, slice by slice: 0 background, 1 membrane, 2 not annotated."
+    ndim = 3
+    dtype = np.dtype(np.uint8)
+
     def __init__(self,
         vol,               # (z, y, x), whole numbers of any type
         ignore:str='auto', # value that means not annotated: auto, none, or a number
         name:str='mask',   # for the message
     ):
-        self.vol, self.name, self.shape = vol, name, tuple(vol.shape)
-        self.ignore = {'auto': 2., 'none': None}[ignore] if ignore in ('auto', 'none') else _number(ignore)
-        self.rows, values, self.voxels = self._read()
+        self.vol = vol
+        self.name = name
+        self.shape = tuple(vol.shape)
+        self.ignore = _number(ignore)
+        self.rows, ignored, values, self.voxels = _read_mask(vol, self.ignore, name)
         if ignore == 'auto' and set(values) != {0, 1, 2}:
             self.ignore = None
-            self.rows = self.rows.sum(axis=2)
-        else: self.rows = self.rows[..., 0]
-        if not self.rows.any(): raise InputError(f'{name}: has no membrane voxel (values {_shares(values)}); wanted values above 0')
-        self.note = self._said(values)
+            self.rows += ignored
+        if not self.rows.any():
+            found = f'has no membrane voxel (values {_shares(values)})'
+            raise InputError(f'{name}: {found}; wanted values above 0')
+        self.note = f'{name}: {_describe(values, self.ignore)}'
+
     def __len__(self): return self.shape[0]
+
     def __getitem__(self, key):
         raw = np.asarray(self.vol[key])
         out = (raw > 0).astype(np.uint8)
@@ -202,74 +356,15 @@ class Mask:
 
 def _number(
     ignore:str, # what the user gave
-)->float:
-    "The number a user gave; anything else raises `InputError`."
-    try: return float(ignore)
-    except ValueError: raise InputError(f'parameter ignore: found {ignore!r}; wanted auto, none or a number') from None
-
-def _shares(
-    values:dict, # value to voxels
-)->str: # '0 (93.9 %), 1 (6.1 %)'
-    "Values with their shares, the most frequent first, at most six."
-    total, most = sum(values.values()), sorted(values.items(), key=lambda v: -v[1])[:6]
-    more = [f'{len(values) - 6} more'] * (len(values) > 6)
-    return ', '.join([f'{v:g} ({100 * n / total:.3g} %)' for v, n in most] + more)
-
-# %% ../nbs/00_data.ipynb #c7e74671
-def _values(
-    img:np.ndarray, # (y, x)
-    name:str,       # for the message
-)->dict: # value to voxels
-    "The values of a slice of a mask; one that is no whole number raises `InputError`."
-    if img.dtype.kind == 'f':
-        if not (np.isfinite(img).all() and (img == np.rint(img)).all()):
-            odd = img[~np.isfinite(img) | (img != np.rint(img))][0]
-            raise InputError(f'{name}: holds the value {odd:g}; wanted a mask of whole numbers (a probability is no mask: choose a threshold first)')
-    if img.dtype.kind in 'bu' and img.dtype.itemsize < 3: return _nonzero_counts(np.bincount(img.ravel()))
-    if img.min() >= 0 and img.max() < 2**16: return _nonzero_counts(np.bincount(img.ravel().astype(np.intp)))
-    return dict(zip(*(a.tolist() for a in np.unique(img, return_counts=True))))
-
-def _nonzero_counts(
-    counts:np.ndarray, # of the values 0, 1, 2 ...
-)->dict: # value to voxels
-    there = np.flatnonzero(counts)
-    return dict(zip(there.tolist(), counts[there].tolist()))
-
-@patch
-def _read(self:Mask)->tuple: # (z, y, 2) membrane voxels of each row, without and of the ignored value; values; fingerprint
-    "One pass over the mask; a value that cannot be meant raises `InputError`."
-    rows, values, digest = np.zeros((*self.shape[:2], 2), np.int32), {}, new_digest(self.vol)
-    for z in range(len(self)):
-        img = np.ascontiguousarray(self.vol[z])
-        digest.update(img.data)
-        for v, n in _values(img, self.name).items(): values[v] = values.get(v, 0) + n
-        ignored = (img == self.ignore) & (img > 0) if self.ignore is not None else np.zeros(img.shape, bool)
-        rows[z, :, 0] = np.count_nonzero((img > 0) & ~ignored, axis=1)
-        rows[z, :, 1] = np.count_nonzero(ignored, axis=1)
-    if low := [v for v in values if v < 0 and v != self.ignore]:
-        raise InputError(f'{self.name}: holds the value {min(low):g}; wanted 0 and above, or name it with the parameter ignore')
-    return rows, values, digest.hexdigest()
-
-@patch
-def _said(self:Mask,
-    values:dict, # value to voxels
-)->str: # a sentence
-    "What was taken for what."
-    total = sum(values.values())
-    kinds = {'background': [0], 'not annotated': [self.ignore], 'membrane': [v for v in values if v > 0 and v != self.ignore]}
-    words = []
-    for kind, members in kinds.items():
-        n = sum(values.get(v, 0) for v in members)
-        if n and kind != 'membrane': words.append(f'{members[0]:g} is {kind} ({100 * n / total:.3g} %)')
-        if n and kind == 'membrane': words.append(f'{_span(members)} membrane ({100 * n / total:.3g} %)')
-    return f'{self.name}: {", ".join(words)}'
-
-def _span(
-    values:list, # whole numbers
-)->str: # '1 is', '1 and 2 are', '1 to 57 (41 values) are'
-    v = sorted(values)
-    if len(v) == 1: return f'{v[0]:g} is'
-    return f'{v[0]:g} and {v[1]:g} are' if len(v) == 2 else f'{v[0]:g} to {v[-1]:g} ({len(v)} values) are'
+)->float|None: # 2 for auto, None for none
+    "The value that may mean not annotated; what is no number raises `InputError`."
+    if ignore == 'auto': return 2.
+    if ignore == 'none': return None
+    try:
+        return float(ignore)
+    except ValueError:
+        wanted = 'wanted auto, none or a number'
+        raise InputError(f'parameter ignore: found {ignore!r}; {wanted}') from None
 
 # %% ../nbs/00_data.ipynb #337fc000
 def only_near(
@@ -278,49 +373,124 @@ def only_near(
     near:float,      # nm
     folder:str|Path, # on whose disk the new mask lies, in a file without a name
 )->Mask:
-    "A mask that judges nothing farther than `near` from an annotated membrane; without a voxel size it raises `InputError`."
-    if not pixel: raise InputError(f'{msk.name}: its tomogram has no voxel size; wanted one (parameter pixel), to measure {near} nm')
+    "A mask that judges only what is near an annotated membrane; no voxel size raises `InputError`."
+    if not pixel:
+        wanted = f'wanted one (parameter pixel), to measure {near} nm'
+        raise InputError(f'{msk.name}: its tomogram has no voxel size; {wanted}')
     out = scratch(msk.shape, np.uint8, folder, pixel)
     for z in range(len(msk)):
-        m = msk[z]
-        far = distance_transform_edt(m != 1) * pixel / 10 > near if (m == 1).any() else np.ones(m.shape, bool)
-        out[z] = np.where((m == 0) & far, 2, m)
+        img = msk[z]
+        far = np.ones(img.shape, bool)
+        if (img == 1).any(): far = distance_transform_edt(img != 1) * pixel / 10 > near
+        img[far & (img == 0)] = 2
+        out[z] = img
     judged = Mask(out, '2', msk.name)
     judged.voxels = msk.voxels # it is known by the file it was made from
     return judged
 
 # %% ../nbs/00_data.ipynb #215db3cf
 def split(
-    zs:range, # annotated slices
-    k:int,    # slices a patch reads, odd
+    zs:range,          # annotated slices
+    k:int,             # slices a patch reads, odd
     name:str='volume', # for the message
 )->dict: # train, val, test: ranges of target slices
-    "Cut slices 70/15/15 with a guard of `k - 1` between the parts; too few slices raise `InputError`."
+    "Cut slices 70/15/15, with a guard of `k - 1` between parts; too few raise `InputError`."
     free = len(zs) - 2 * (k - 1)
-    if free < 3: raise InputError(f'{name}: has {len(zs)} annotated slices; wanted at least {2*k + 1} to split with k={k}')
-    part = max(1, round(.15 * free))
-    val, test = zs.stop - 2*part - (k - 1), zs.stop - part
-    return dict(train=range(zs.start, val - (k - 1)), val=range(val, val + part), test=range(test, zs.stop))
+    if free < 3:
+        wanted = f'wanted at least {2*k + 1} to split with k={k}'
+        raise InputError(f'{name}: has {len(zs)} annotated slices; {wanted}')
+    size = max(1, round(.15 * free))
+    test = zs.stop - size         # first slice of a part
+    val = test - (k - 1) - size
+    stop = val - (k - 1)
+    return dict(train=range(zs.start, stop), val=range(val, val + size), test=range(test, zs.stop))
 
 # %% ../nbs/00_data.ipynb #9b3d1d23
 def split_few(
     marked:np.ndarray, # annotated slices, rising
-    k:int, # slices a patch reads, odd
+    k:int,             # slices a patch reads, odd
     name:str='volume', # for the message
 )->dict: # train, val, test: ranges from their first to their last annotated slice
     "Deal out few annotated slices; fewer than three that are `k` apart raise `InputError`."
-    few, parts, left = max(1, round(.15 * len(marked))), {}, np.asarray(marked)
+    few = max(1, round(.15 * len(marked)))
+    left = np.asarray(marked)
+    parts = {}
     for part in ('test', 'val', 'train'):
-        mine = left[-few:] if part != 'train' else left
-        if not len(mine): raise InputError(f'{name}: has {len(marked)} annotated slices; wanted at least three, {k} or more apart, to train, validate and test with k={k}')
+        mine = left if part == 'train' else left[-few:]
+        if not len(mine):
+            wanted = f'wanted at least three, {k} or more apart'
+            wanted += f', to train, validate and test with k={k}'
+            raise InputError(f'{name}: has {len(marked)} annotated slices; {wanted}')
         parts[part] = range(int(mine[0]), int(mine[-1]) + 1)
         left = left[left <= mine[0] - k]
     return dict(reversed(parts.items()))
 
+# %% ../nbs/00_data.ipynb #ffb76825
+def at_pixel(
+    vol,          # (z, y, x)
+    pixel:float,  # Å, its voxel size; 0 where unknown
+    wanted:float, # Å, that of the network; 0: any
+    name:str,     # for the message
+)->tuple: # what the network should see, sentences for the reader
+    "The volume, resampled where its voxels differ by more than 20 % and less than threefold."
+    theirs = f'the {wanted:g} Å of the weights'
+    if not wanted: return vol, []
+    if not pixel:
+        said = f'its voxel size is not known; taken for {theirs} (parameter pixel says another)'
+        return vol, [f'{name}: {said}']
+    ratio = pixel / wanted
+    if 1/1.2 <= ratio <= 1.2: return vol, []
+    if not 1/3 <= ratio <= 3:
+        said = f'its voxels of {pixel:g} Å are too far from {theirs} to resample; expect little'
+        return vol, [f'{name}: {said}']
+    shape = tuple(max(1, round(n * ratio)) for n in vol.shape)
+    sizes = f'its voxels are {pixel:g} Å, those of the weights {wanted:g} Å'
+    said = f'{sizes}; resampled from {vol.shape} to {shape} and back'
+    return Resampled(vol, shape), [f'{name}: {said}']
+
+# %% ../nbs/00_data.ipynb #389da438
+def scale_notes(
+    scale:Scale,  # of the volume
+    name:str,     # of the volume
+    density:str,  # what was asked for: auto, dark or bright
+)->list: # sentences
+    "What was decided about the grey values of a volume."
+    taken = 'bright, its sign is turned' if scale.sign < 0 else 'dark'
+    why = f'skewness {scale.skew:+.2f}' if density == 'auto' else 'as density says'
+    notes = [f'{name}: membranes are taken as {taken} ({why})']
+    if scale.bad:
+        said = f'{scale.bad} voxels are NaN or infinite; they are treated as background'
+        notes.append(f'{name}: {said}')
+    if scale.filler is not None:
+        said = f'the grey value {scale.filler:g} lies far from all others'
+        notes.append(f'{name}: {said} and is taken for missing data; it is treated as background')
+    return notes
+
+# %% ../nbs/00_data.ipynb #6fe1d8ab
+def _open_mask(
+    mask:str|Path,   # a volume (MRC)
+    vol,             # the tomogram
+    ignore:str,      # value that means not annotated: auto, none or a number
+    folder:str|Path, # where packed files are unpacked
+)->Mask:
+    "The mask of a tomogram; the tomogram itself, or another shape, raises `InputError`."
+    raw = open_volume(mask, vol.pixel or 1., folder)
+    if raw.path.samefile(vol.path):
+        raise InputError(f'{raw.path}: is named as tomogram and as mask; wanted two files')
+    if raw.shape != vol.shape:
+        raise InputError(f'{raw.path}: has shape {raw.shape}; wanted {vol.shape}, as the tomogram')
+    return Mask(raw, ignore, raw.path.name)
+
+def _files(
+    vol, # an array or a volume
+)->list: # the volume, where it is one of a file
+    "What may change on the disk while we work."
+    return [vol] if getattr(vol, 'stamp', ()) else []
+
 # %% ../nbs/00_data.ipynb #7c561dc0
 @dataclass
 class Tomo:
-    "A tomogram, what the network sees of it, and its mask; whatever is wrong with them raises `InputError`."
+    "A tomogram, what the network sees of it, and its mask; what is wrong raises `InputError`."
     vol:object            # (z, y, x), an array or a `Volume`
     msk:object = None     # (z, y, x), whole numbers; becomes a `Mask`
     pixel:float = 0.      # voxel size in Å, 0 where unknown
@@ -329,23 +499,29 @@ class Tomo:
     ignore:str = 'auto'   # value of the mask that means not annotated: auto, none or a number
     wanted:float = 0.     # Å, voxel size that the network knows; 0: any
     notes:list = field(default_factory=list) # sentences for the reader
+
     def __post_init__(self):
-        self.notes = list(self.notes)
-        self.seen, said = at_pixel(self.vol, self.pixel, self.wanted, self.name)
+        self.seen, resampled = at_pixel(self.vol, self.pixel, self.wanted, self.name)
         self.scale = measure_scale(self.seen, self.name, self.density)
         self.voxels = self.scale.voxels if self.seen is self.vol else fingerprint(self.vol)
-        self.notes += said + scale_notes(self.scale, self.name, self.density)
-        self.files = [self.vol] if getattr(self.vol, 'stamp', ()) else []
-        if self.msk is None: return
-        if not isinstance(self.msk, Mask): self.msk = Mask(self.msk, self.ignore, f'mask of {self.name}')
-        if getattr(self.msk.vol, 'stamp', ()): self.files.append(self.msk.vol)
+        self.notes = [*self.notes, *resampled, *scale_notes(self.scale, self.name, self.density)]
+        self.files = _files(self.vol)
+        if self.msk is not None: self._take_mask()
+
+    def _take_mask(self):
+        "Make the mask binary, and say what it holds."
+        if not isinstance(self.msk, Mask):
+            self.msk = Mask(self.msk, self.ignore, f'mask of {self.name}')
+        self.files += _files(self.msk.vol)
         self.rows = self.msk.rows
         self.notes.append(self.msk.note)
+
     @property
     def membrane_range(self):
         "From the first to the last slice with membrane in its mask."
         z = np.flatnonzero(self.rows.any(axis=1))
         return range(int(z[0]), int(z[-1]) + 1)
+
     @classmethod
     def open(cls,
         tomo:str|Path,      # a volume (MRC)
@@ -359,53 +535,10 @@ class Tomo:
         "Open a tomogram and its mask."
         check_ranges(dict(pixel=pixel), dict(pixel=(0, 1000)))
         vol = open_volume(tomo, pixel, folder)
-        if not mask: return cls(vol, None, vol.pixel, vol.path.name, density, ignore, wanted, vol.notes)
-        raw = open_volume(mask, vol.pixel or 1., folder)
-        if raw.path.samefile(vol.path): raise InputError(f'{raw.path}: is named as tomogram and as mask; wanted two files')
-        if raw.shape != vol.shape: raise InputError(f'{raw.path}: has shape {raw.shape}; wanted {vol.shape}, as the tomogram')
-        return cls(vol, Mask(raw, ignore, raw.path.name), vol.pixel, vol.path.name, density, ignore, wanted, vol.notes)
+        msk = _open_mask(mask, vol, ignore, folder) if mask else None
+        return cls(vol, msk, vol.pixel, vol.path.name, density, ignore, wanted, vol.notes)
 
-# %% ../nbs/00_data.ipynb #389da438
-def scale_notes(
-    scale:Scale,  # of the volume
-    name:str,     # of the volume
-    density:str,  # what was asked for: auto, dark or bright
-)->list: # sentences
-    "What was decided about the grey values of a volume."
-    taken = 'bright, its sign is turned' if scale.sign < 0 else 'dark'
-    why = f'skewness {scale.skew:+.2f}' if density == 'auto' else 'as density says'
-    notes = [f'{name}: membranes are taken as {taken} ({why})']
-    if scale.bad: notes.append(f'{name}: {scale.bad} voxels are NaN or infinite; they are treated as background')
-    if scale.filler is not None: notes.append(f'{name}: the grey value {scale.filler:g} lies far from all others and is taken for missing data; it is treated as background')
-    return notes
-
-# %% ../nbs/00_data.ipynb #ffb76825
-def at_pixel(
-    vol,          # (z, y, x)
-    pixel:float,  # Å, its voxel size; 0 where unknown
-    wanted:float, # Å, that of the network; 0: any
-    name:str,     # for the message
-)->tuple: # what the network should see, sentences for the reader
-    "The volume itself where its voxels are within 20 % of the wanted size, else resampled; beyond threefold only a sentence."
-    if not wanted: return vol, []
-    if not pixel: return vol, [f'{name}: its voxel size is not known; taken for the {wanted:g} Å of the weights (parameter pixel says another)']
-    ratio = pixel / wanted
-    if 1/1.2 <= ratio <= 1.2: return vol, []
-    if not 1/3 <= ratio <= 3: return vol, [f'{name}: its voxels of {pixel:g} Å are too far from the {wanted:g} Å of the weights to resample; expect little']
-    shape = tuple(max(1, round(n * ratio)) for n in vol.shape)
-    return Resampled(vol, shape), [f'{name}: its voxels are {pixel:g} Å, those of the weights {wanted:g} Å; resampled from {vol.shape} to {shape} and back']
-
-# %% ../nbs/00_data.ipynb #95db4ed0
-def split_tomo(
-    tomo:Tomo, # with a mask
-    k:int,     # slices a patch reads, odd
-)->dict: # train, val, test: ranges of target slices
-    "The split that a run uses; too few annotated slices raise `InputError`."
-    try: zs = split(tomo.membrane_range, k, tomo.name)
-    except InputError: zs = {}
-    if zs and all(tomo.rows[z.start:z.stop].any() for z in zs.values()): return zs
-    return split_few(np.flatnonzero(tomo.rows.any(axis=1)), k, tomo.msk.name)
-
+# %% ../nbs/00_data.ipynb #969eff37
 def check_unchanged(
     tomos:list, # of `Tomo`
 ):
@@ -413,34 +546,75 @@ def check_unchanged(
     for tomo in tomos:
         for file in tomo.files: file.check_unchanged()
 
+# %% ../nbs/00_data.ipynb #95db4ed0
+def split_tomo(
+    tomo:Tomo, # with a mask
+    k:int,     # slices a patch reads, odd
+)->dict: # train, val, test: ranges of target slices
+    "The split of a run: three blocks, or few slices dealt out; too few raise `InputError`."
+    annotated = tomo.rows.any(axis=1)
+    try:
+        parts = split(tomo.membrane_range, k, tomo.name)
+    except InputError:
+        parts = {}
+    if parts and all(annotated[zs.start:zs.stop].any() for zs in parts.values()): return parts
+    return split_few(np.flatnonzero(annotated), k, tomo.msk.name)
+
 # %% ../nbs/00_data.ipynb #3258fb47
+def _read_csv(
+    path:Path, # as the user typed it
+)->list: # (line, fields), the names of the columns first
+    "The lines of a manifest that hold something; what is no CSV file raises `InputError`."
+    wanted = 'a manifest (CSV: tomogram, mask, split)'
+    path = existing_file(path, wanted)
+    size = path.stat().st_size
+    if size > 10**7: raise InputError(f'{path}: has {size:,} bytes; wanted {wanted}')
+    try:
+        lines = path.read_bytes().decode('utf-8-sig').splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f'{path}: is not text in UTF-8; wanted {wanted}') from None
+    kept = {i: line for i, line in enumerate(lines, 1) if line.strip() and not line.startswith('#')}
+    try:
+        table = list(csv.reader(kept.values(), skipinitialspace=True))
+    except csv.Error as e:
+        raise InputError(f'{path}: is not CSV ({e}); wanted {wanted}') from None
+    return list(zip(kept, table))
+
+# %% ../nbs/00_data.ipynb #ec6dffbc
 PARTS = 'train', 'val', 'test'
 
 def _manifest_rows(
     path:str|Path, # CSV
-)->list: # (line, tomogram, mask, part)
-    "The rows of a manifest; one that cannot be read, or names too little, raises `InputError`."
-    wanted = 'a manifest (CSV: tomogram, mask, split)'
-    path = existing_file(path, wanted)
-    if path.stat().st_size > 10**7: raise InputError(f'{path}: has {path.stat().st_size:,} bytes; wanted {wanted}')
-    try: lines = path.read_bytes().decode('utf-8-sig').splitlines()
-    except UnicodeDecodeError: raise InputError(f'{path}: is not text in UTF-8; wanted {wanted}') from None
-    kept = [(i, line) for i, line in enumerate(lines, 1) if line.strip() and not line.startswith('#')]
-    try: table = list(csv.reader([line for _, line in kept], skipinitialspace=True))
-    except csv.Error as e: raise InputError(f'{path}: is not CSV ({e}); wanted {wanted}') from None
-    head = [name.strip() for name in table[0]] if table else []
+)->list: # (tomogram, mask, part)
+    "The rows of a manifest; one that names too little raises `InputError`."
+    lines = _read_csv(path)
+    head = [name.strip() for name in lines[0][1]] if lines else []
     if not {'tomogram', 'mask', 'split'} <= set(head):
-        raise InputError(f'{path}: has columns {", ".join(head)[:200] or "none"}; wanted tomogram, mask, split')
-    rows = []
-    for (line, _), row in zip(kept[1:], table[1:]):
-        if len(row) < len(head): raise InputError(f'{path}: line {line} has {len(row)} fields; wanted {len(head)}')
-        tomogram, mask, part = (row[head.index(n)].strip() for n in ('tomogram', 'mask', 'split'))
-        if part not in PARTS: raise InputError(f'{path}: line {line} has the split {part[:40]!r}; wanted train, val or test')
-        if not (tomogram and mask): raise InputError(f'{path}: line {line} names {tomogram or "no tomogram"} and {mask or "no mask"}; wanted both')
-        rows.append((line, tomogram, mask, part))
-    if missing := [p for p in PARTS if p not in [r[3] for r in rows]]:
-        raise InputError(f'{path}: has no {missing[0]} tomogram; wanted one of train, val and test at least')
+        found = ', '.join(head)[:200] or 'none'
+        raise InputError(f'{path}: has columns {found}; wanted tomogram, mask, split')
+    rows = [_manifest_row(f'{path}: line {line}', head, fields) for line, fields in lines[1:]]
+    parts = [part for *_, part in rows]
+    for part in PARTS:
+        if part in parts: continue
+        wanted = 'wanted one of train, val and test at least'
+        raise InputError(f'{path}: has no {part} tomogram; {wanted}')
     return rows
+
+def _manifest_row(
+    where:str,   # for the message
+    head:list,   # names of the columns
+    fields:list, # of a line
+)->tuple: # tomogram, mask, part
+    "One line of a manifest; one that names too little raises `InputError`."
+    if len(fields) < len(head):
+        raise InputError(f'{where} has {len(fields)} fields; wanted {len(head)}')
+    row = {name: field.strip() for name, field in zip(head, fields)}
+    tomogram, mask, part = row['tomogram'], row['mask'], row['split']
+    if part not in PARTS:
+        raise InputError(f'{where} has the split {part[:40]!r}; wanted train, val or test')
+    if tomogram and mask: return tomogram, mask, part
+    found = f'{tomogram or "no tomogram"} and {mask or "no mask"}'
+    raise InputError(f'{where} names {found}; wanted both')
 
 # %% ../nbs/00_data.ipynb #a4fe8193
 def read_manifest(
@@ -448,13 +622,16 @@ def read_manifest(
     **options,     # of `Tomo.open`: density, pixel, ignore, folder
 )->dict: # train, val, test: lists of (Tomo, range of slices)
     "Open the tomograms of a manifest; the same voxels in two parts raise `InputError`."
-    parts, seen = {p: [] for p in PARTS}, {}
+    parts = {part: [] for part in PARTS}
+    seen = {}
     at = Path(path).expanduser().parent
-    for line, tomogram, mask, part in _manifest_rows(path):
+    for tomogram, mask, part in _manifest_rows(path):
         tomo = Tomo.open(at/Path(tomogram).expanduser(), at/Path(mask).expanduser(), **options)
-        first, where = seen.setdefault(tomo.voxels, (part, tomogram))
+        first, name = seen.setdefault(tomo.voxels, (part, tomogram))
         if first != part:
-            raise InputError(f'{path}: {where} ({first}) and {tomogram} ({part}) hold the same voxels; wanted each tomogram in one part, or its slices leak')
+            found = f'{name} ({first}) and {tomogram} ({part}) hold the same voxels'
+            wanted = 'wanted each tomogram in one part, or its slices leak'
+            raise InputError(f'{path}: {found}; {wanted}')
         parts[part].append((tomo, tomo.membrane_range))
     return parts
 
@@ -466,15 +643,20 @@ def read_parts(
     k:int,        # slices a patch reads, odd
     **options,    # of `Tomo.open`: density, pixel, ignore, folder
 )->dict: # train, val, test: lists of (Tomo, range of slices); empty where nothing was named
-    "The parts of a run: whole tomograms of a manifest, or the slabs of one; what cannot be learnt from raises `InputError`."
-    if manifest and (tomo or mask): raise InputError(f'{manifest}: is named together with {tomo or mask}; wanted one of the two')
-    if bool(tomo) != bool(mask): raise InputError(f'{tomo or mask}: stands alone; wanted a tomogram and its mask')
+    "The parts of a run; what cannot be learnt from raises `InputError`."
+    one = tomo or mask
+    if manifest and one:
+        raise InputError(f'{manifest}: is named together with {one}; wanted one of the two')
+    if bool(tomo) != bool(mask):
+        raise InputError(f'{one}: stands alone; wanted a tomogram and its mask')
     if manifest: return read_manifest(manifest, **options)
     if not tomo: return {}
-    t = Tomo.open(tomo, mask, **options)
-    zs = split_tomo(t, k)
-    t.notes.append(f'{t.name}: slices ' + ', '.join(f'{z.start} to {z.stop - 1} to {word}' for z, word in zip(zs.values(), ('train', 'validate', 'test'))))
-    return {part: [(t, z)] for part, z in zs.items()}
+    opened = Tomo.open(tomo, mask, **options)
+    parts = split_tomo(opened, k)
+    words = dict(train='train', val='validate', test='test')
+    said = [f'{zs.start} to {zs.stop - 1} to {words[part]}' for part, zs in parts.items()]
+    opened.notes.append(f'{opened.name}: slices ' + ', '.join(said))
+    return {part: [(opened, zs)] for part, zs in parts.items()}
 
 # %% ../nbs/00_data.ipynb #272a9827
 def slabs(
@@ -487,4 +669,4 @@ def slabs(
     order = np.pad(np.arange(len(vol)), k // 2, mode='reflect') # order[z:z + k] lies around z
     read = lru_cache(k)(lambda i: scale(vol[i]))
     for z in zs:
-        yield z, np.stack([read(int(i)) for i in order[z:z + k]])
+        yield z, np.stack([read(i) for i in order[z:z + k]])

@@ -21,12 +21,16 @@ from .checks import InputError
 def repo_root()->Path: # the folder that holds settings.ini, else the current one
     "The repository this process works in, found by walking up."
     here = Path.cwd()
-    return next((p for p in (here, *here.parents) if (p/'settings.ini').exists() and (p/'membrane_nb').is_dir()), here)
+    for folder in (here, *here.parents):
+        if (folder/'settings.ini').exists() and (folder/'membrane_nb').is_dir(): return folder
+    return here
 
+# %% ../nbs/14_results.ipynb #52e0bdfd
 def output_root()->Path: # MEMBRANE_OUTPUT, else output/ of the repository
     "The folder of all results where none is named."
     return Path(os.environ.get('MEMBRANE_OUTPUT') or repo_root()/'output')
 
+# %% ../nbs/14_results.ipynb #957ee893
 def work_at_root():
     "Go to the folder of the repository, where relative paths start; outside of a repository, stay."
     os.chdir(repo_root())
@@ -38,20 +42,88 @@ def not_ours(
     folder:Path, # of older results
 )->str: # why it may not be replaced; '' where it may
     "What a folder holds that no run of ours wrote."
-    files = (p for p in folder.rglob('*') if p.is_symlink() or not p.is_dir())
     record = folder/RECORD
-    try: ours = set(json.loads(record.read_text())['files'])
-    except (OSError, ValueError, KeyError, TypeError): ours = None
-    for p in files:
-        name = str(p.relative_to(folder))
+    ours = _listed(record)
+    for path in folder.rglob('*'):
+        if path.is_dir() and not path.is_symlink(): continue
+        name = str(path.relative_to(folder))
         if ours is None: return f'{name}, and no list of files of ours ({RECORD})'
         if name != RECORD and name not in ours: return f'{name}, which no run of ours wrote'
-        if p.lstat().st_mtime_ns > record.lstat().st_mtime_ns: return f'{name}, which was changed after the run'
+        newer = path.lstat().st_mtime_ns > record.lstat().st_mtime_ns
+        if newer: return f'{name}, which was changed after the run'
     return ''
+
+def _listed(
+    record:Path, # the list of our files in a folder
+)->set|None: # names; None: there is no such list
+    "The files that a run of ours wrote."
+    try:
+        return set(json.loads(record.read_text())['files'])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+def _has_files(
+    folder:Path, # which need not exist
+)->bool:
+    "Whether there is anything in a folder."
+    return folder.exists() and any(folder.iterdir())
+
+# %% ../nbs/14_results.ipynb #92f32754
+def _why_foreign(
+    folder:Path, # of the results
+    part:Path,   # where the run works
+    old:Path,    # where older results step aside
+    inputs:list, # files that the work reads
+)->str: # a sentence; '' where all that is there is ours
+    "What lies in the way of a run that is not ours to replace."
+    if folder.exists() and not folder.is_dir():
+        return f'{folder}: is a file; wanted a folder for the results'
+    other = not_ours(folder) or _inside(folder, inputs)
+    if other: return f'{folder}: holds {other}; wanted another folder for the results'
+    other = not_ours(old)
+    if other: return f'{old}: holds {other}; wanted it out of the way'
+    marked = any((part/name).exists() for name in (LOCK, RECORD))
+    if marked or not _has_files(part): return ''
+    return f'{part}: is not of a run of ours; wanted it out of the way'
+
+def _inside(
+    folder:Path, # of the results
+    inputs:list, # files that the work reads
+)->str: # the name of one in the folder; '' where there is none
+    "Which input lies where the results will lie."
+    there = [path for path in folder.rglob('*') if path.exists()]
+    for file in inputs:
+        if file.exists() and any(file.samefile(path) for path in there):
+            return f'{file.name}, which is read'
+    return ''
+
+# %% ../nbs/14_results.ipynb #bfe825a0
+def _why_taken(
+    folder:Path,     # of the results
+    part:Path,       # where the run works
+    resume:bool,     # go on from a checkpoint
+    overwrite:bool,  # an older result may be replaced
+)->str: # a sentence; '' where the name is free, or may be used again
+    "Whether a run of ours has this name already."
+    ways = 'another name, or overwrite=True'
+    if resume and not _checkpoint(folder, part):
+        return f'{folder}: has no {CHECKPOINT}; wanted a run to resume'
+    if resume or overwrite: return ''
+    if _has_files(folder): return f'{folder}: is there already; wanted {ways}'
+    if not (part/CHECKPOINT).exists(): return ''
+    return f'{part}: is a run that was stopped; wanted resume=True, {ways}'
+
+def _checkpoint(
+    folder:Path, # of the results
+    part:Path,   # where the run works
+)->Path|None:
+    "The checkpoint to resume from: of the run that was stopped, or else of the finished one."
+    for path in (part/CHECKPOINT, folder/CHECKPOINT):
+        if path.exists(): return path
 
 # %% ../nbs/14_results.ipynb #636ea246
 class Results:
-    "A folder of results: worked on under a hidden name, complete under its own. A place that may not be written raises `InputError`."
+    "A folder of results that appears whole. A place that may not be written raises `InputError`."
     def __init__(self,
         folder:str|Path,      # where the results will lie, when complete
         inputs:list=(),       # files that the work reads: none of them may lie there
@@ -60,127 +132,163 @@ class Results:
         resume:bool=False,    # go on from its checkpoint
     ):
         self.inputs = [Path(p).expanduser() for p in inputs]
-        self.given, self.overwrite, self.resume, self.lock = given, overwrite, resume, None
+        self.given = given
+        self.overwrite = overwrite
+        self.resume = resume
+        self.lock = None
         folder = Path(folder).expanduser().resolve()
-        if not folder.name or len(os.fsencode(folder.name)) > 240:
-            raise InputError(f'{folder}: cannot be a folder of results; wanted a name of 1 to 240 bytes')
-        self.name, self.number = folder.name, 1
+        if not 1 <= len(os.fsencode(folder.name)) <= 240:
+            raise InputError(f'{folder}: cannot hold results; wanted a name of 1 to 240 bytes')
+        self.name = folder.name
+        self.number = 1
         self._place(folder)
         while not (given or resume) and self._why_not(): self._next()
         self.check()
+
     def _place(self, folder):
+        "Work for this folder."
         self.folder = folder
-        self.part, self.old = (folder.with_name(f'.{folder.name}.{kind}') for kind in ('part', 'old'))
+        self.part = folder.with_name(f'.{folder.name}.part')
+        self.old = folder.with_name(f'.{folder.name}.old')
+
     def _next(self):
+        "Work for the next name: cell_2, cell_3 ..."
         self.number += 1
         self._place(self.folder.with_name(f'{self.name}_{self.number}'))
 
-# %% ../nbs/14_results.ipynb #92f32754
-@patch
-def _why_not(self:Results)->str: # a sentence; '' where the place is free
-    "Why the work cannot go to this folder."
-    folder, part, ways = self.folder, self.part, 'wanted another name, or overwrite=True'
-    if folder.exists() and not folder.is_dir(): return f'{folder}: is a file; wanted a folder for the results'
-    if folder.exists() and (why := not_ours(folder)): return f'{folder}: holds {why}; wanted another folder for the results'
-    inside = [p for p in folder.rglob('*') if p.exists()]
-    for path in self.inputs:
-        if path.exists() and any(path.samefile(p) for p in inside):
-            return f'{folder}: holds {path.name}, which is read; wanted another folder for the results'
-    if self.old.exists() and (why := not_ours(self.old)): return f'{self.old}: holds {why}; wanted it out of the way'
-    if part.exists() and any(part.iterdir()) and not any((part/n).exists() for n in (LOCK, RECORD)): return f'{part}: is not of a run of ours; wanted it out of the way'
-    if self.resume and not self.checkpoint: return f'{folder}: has no {CHECKPOINT}; wanted a run to resume'
-    if self.resume or self.overwrite: return ''
-    if folder.exists() and any(folder.iterdir()): return f'{folder}: is there already; {ways}'
-    if (part/CHECKPOINT).exists(): return f'{part}: is a run that was stopped; wanted resume=True, another name, or overwrite=True'
-    return ''
+    def _why_not(self):
+        "A sentence why the work cannot go to this folder; '' where it can."
+        why = _why_foreign(self.folder, self.part, self.old, self.inputs)
+        return why or _why_taken(self.folder, self.part, self.resume, self.overwrite)
 
-@patch
-def check(self:Results):
-    "Refuse, with `InputError`, a place that may not be written; nothing is made or changed."
-    if why := self._why_not(): raise InputError(why)
-    parent = next(p for p in self.folder.parents if p.exists())
-    if not os.access(parent, os.W_OK | os.X_OK) or not parent.is_dir():
-        raise InputError(f'{self.folder}: {parent} cannot be written; wanted a folder for the results')
+    @property
+    def checkpoint(self):
+        "The checkpoint to resume from; None where there is none."
+        return _checkpoint(self.folder, self.part)
 
-@patch(as_prop=True)
-def checkpoint(self:Results)->Path|None:
-    "The checkpoint to resume from: that of the run that was stopped, else that of the finished one."
-    return next((p for p in (self.part/CHECKPOINT, self.folder/CHECKPOINT) if p.exists()), None)
+    def check(self):
+        "Refuse, with `InputError`, a place that may not be written; nothing is made or changed."
+        why = self._why_not()
+        if why: raise InputError(why)
+        parent = next(p for p in self.folder.parents if p.exists())
+        if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK): return
+        wanted = 'wanted a folder for the results'
+        raise InputError(f'{self.folder}: {parent} cannot be written; {wanted}')
 
 # %% ../nbs/14_results.ipynb #531fd789
 @patch
-def begin(self:Results)->list: # sentences for the reader
-    "Take the lock and the working folder; a second process at the same place raises `InputError`."
-    self.check()
-    try: self.part.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise InputError(f'{self.folder}: cannot be written ({e.strerror}); wanted a folder for the results') from None
-    self.lock = FileLock(self.part/LOCK, is_singleton=True)
-    try: self.lock.acquire(timeout=0)
-    except Timeout:
-        if self.given or self.resume: raise InputError(f'{self.folder}: another run writes there now; wanted another name, or its end') from None
-        self._next()
-        return self.begin()
-    self._clear_old()
-    keep = (LOCK, CHECKPOINT) if self.resume else (LOCK,)
-    left = [p for p in self.part.iterdir() if p.name not in keep]
-    for p in left: shutil.rmtree(p) if p.is_dir() and not p.is_symlink() else p.unlink()
-    return [f'{self.part}: was left by a run that did not end; emptied'] if left and not self.resume else []
-
-@patch
 def _clear_old(self:Results):
-    "After a run that died between two renames: put the older folder back, or remove what has been replaced."
+    "Put the older folder back after a run that died between two renames, or remove it if replaced."
     if not self.old.exists(): return
     if self.folder.exists(): return shutil.rmtree(self.old)
     self.old.rename(self.folder)
-    try: self.check()
+    try:
+        self.check()
     except InputError:
         self.abandon()
         raise
 
 @patch
+def _clear_part(self:Results)->list: # sentences for the reader
+    "Empty the working folder; the lock stays, and so does the checkpoint of a run that is resumed."
+    kept = [LOCK, CHECKPOINT] if self.resume else [LOCK]
+    left = [path for path in self.part.iterdir() if path.name not in kept]
+    for path in left:
+        if path.is_dir() and not path.is_symlink(): shutil.rmtree(path)
+        else: path.unlink()
+    if not left or self.resume: return []
+    return [f'{self.part}: was left by a run that did not end; emptied']
+
+# %% ../nbs/14_results.ipynb #afb77f51
+@patch
+def begin(self:Results)->list: # sentences for the reader
+    "Take the lock and the working folder; a second process at the same place raises `InputError`."
+    self.check()
+    try:
+        self.part.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        why = f'cannot be written ({e.strerror}); wanted a folder for the results'
+        raise InputError(f'{self.folder}: {why}') from None
+    self.lock = FileLock(self.part/LOCK, is_singleton=True)
+    try:
+        self.lock.acquire(timeout=0)
+    except Timeout:
+        if self.given or self.resume:
+            why = 'another run writes there now; wanted another name, or its end'
+            raise InputError(f'{self.folder}: {why}') from None
+        self._next()
+        return self.begin()
+    self._clear_old()
+    return self._clear_part()
+
+# %% ../nbs/14_results.ipynb #67b59caf
+@patch
 def finish(self:Results)->Path: # the folder
-    "Write the list of our files and give the folder its name, or the next free one where somebody has put files there meanwhile."
+    "Give the folder its name, or the next free one where somebody has put files there meanwhile."
     (self.part/LOCK).unlink()
     files = sorted(str(p.relative_to(self.part)) for p in self.part.rglob('*') if not p.is_dir())
     (self.part/RECORD).write_text(json.dumps(dict(made_by='membrane_nb', files=files), indent=1))
     part = self.part
-    while self.folder.exists() and any(self.folder.iterdir()) and (not (self.overwrite or self.resume) or not_ours(self.folder)): self._next()
-    if self.folder.exists() and any(self.folder.iterdir()): self.folder.rename(self.old)
+    while self._taken(): self._next()
+    if _has_files(self.folder): self.folder.rename(self.old)
     part.rename(self.folder)
     self.lock.release(force=True)
     if self.old.exists(): shutil.rmtree(self.old)
     return self.folder
 
 @patch
+def _taken(self:Results)->bool:
+    "Whether the folder holds files that this run may not replace."
+    if not _has_files(self.folder): return False
+    if self.overwrite or self.resume: return bool(not_ours(self.folder))
+    return True
+
+# %% ../nbs/14_results.ipynb #c5f3c7e8
+@patch
 def picture(self:Results,
     name:str, # of the file
     draw,     # gives a matplotlib figure
 )->list: # sentences: why there is no picture
-    "Save a picture beside the results; one that fails is a remark, for the results are worth more."
-    try: draw().savefig(self.part/name, dpi=120)
+    "Save a picture beside the results. One that fails is a remark: the results are worth more."
+    try:
+        draw().savefig(self.part/name, dpi=120)
     except Exception as e:
         (self.part/name).unlink(missing_ok=True)
         return [f'{name}: could not be drawn ({type(e).__name__}: {e})']
     return []
 
+# %% ../nbs/14_results.ipynb #5581b0a0
 @patch
 def abandon(self:Results):
     "Leave nothing behind of work that failed, unless it can be resumed."
     if self.lock is None or not self.part.exists(): return
-    try: self.lock.acquire(timeout=0) # ours already, or of nobody
-    except Timeout: return
+    try:
+        self.lock.acquire(timeout=0) # ours already, or of nobody
+    except Timeout:
+        return
     if not (self.part/CHECKPOINT).exists(): shutil.rmtree(self.part, ignore_errors=True)
     self.lock.release(force=True)
 
 # %% ../nbs/14_results.ipynb #cbc592e2
 def library_commit()->str|None:
     "The commit of this library, where it runs from its own repository; else None."
-    package, git = Path(find_spec('membrane_nb').origin).parent, shutil.which('git')
-    if not git: return None
-    ask = lambda *args: subprocess.run([git, *args], cwd=package, capture_output=True, text=True)
-    if ask('ls-files', '--error-unmatch', 'results.py').returncode: return None
-    return ask('rev-parse', 'HEAD').stdout.strip() or None
+    package = Path(find_spec('membrane_nb').origin).parent
+    known = _git(package, 'ls-files', '--error-unmatch', 'results.py')
+    if not known: return None
+    return _git(package, 'rev-parse', 'HEAD') or None
 
+def _git(
+    folder:Path, # to ask in
+    *args:str,   # of git
+)->str: # what git says; '' where it refuses, or is not there
+    "Ask git about a folder."
+    git = shutil.which('git')
+    if not git: return ''
+    done = subprocess.run([git, *args], cwd=folder, capture_output=True, text=True)
+    return '' if done.returncode else done.stdout.strip()
+
+# %% ../nbs/14_results.ipynb #b039a3e2
 def versions()->dict: # name to version
     "The versions that a result depends on."
-    return {m: version(m) for m in ('membrane_nb', 'torch', 'numpy')} | dict(python=platform.python_version())
+    known = {name: version(name) for name in ('membrane_nb', 'torch', 'numpy')}
+    return known | dict(python=platform.python_version())
