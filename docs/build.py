@@ -73,6 +73,7 @@ def for_sphinx(output):
 def local_links(text):
     "Links between notebooks, docs/ and the root lead to pages of the site; names that nbdev found lead to their section."
     text = re.sub(r'\]\((?:\.\./)*(?:nbs/|docs/)?(?=[\w.]+\.(?:ipynb|md|jpg|png))', '](', text)
+    text = re.sub(r'\[(`_\w+`)\]\([^)]*\)', r'\1', text)  # a private helper has no section
     return re.sub(r'\]\(https://membrane-nb\.github\.io/membrane_nb/\w+\.html#([\w.]+)\)', r'](#api-\1)', text)
 
 
