@@ -187,11 +187,10 @@ def _of_values(
 def skewness(
     vol,         # (z, y, x)
     scale:Scale, # of the volume, its sign not turned
-    n:int=9,     # slices to look at
 )->float: # below 0 where density is dark
-    "Skewness of the grey values after a band-pass of 2 to 20 pixels, over `n` even slices."
+    "Skewness of the grey values after a band-pass of 2 to 20 pixels, over nine even slices."
     total = np.zeros(3)
-    for z in np.unique(np.linspace(0, len(vol) - 1, min(n, len(vol))).astype(int)):
+    for z in np.unique(np.linspace(0, len(vol) - 1, min(9, len(vol))).astype(int)):
         img = scale.spread(vol[z])
         img = gaussian_filter(img, 2) - gaussian_filter(img, 20)
         img -= img.mean()

@@ -417,7 +417,6 @@ class Card(BaseModel):
     threshold: float = Field(.5, gt=0, lt=1)       # probability from which a voxel is membrane
     pixel: float = 0.                              # Å, voxel size of the training data; 0: unknown
     density: Literal['auto', 'dark', 'bright'] = 'dark' # how the training data was taken
-    min_size: float|None = Field(None, ge=0)       # nm³ of the smallest piece to keep
     commit: str|None = None                        # of the library
     parameters: dict = {}                          # of the run
     scores: dict = {}                              # of val and test

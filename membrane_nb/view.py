@@ -25,11 +25,10 @@ from .mesh import extract_surface
 
 # %% ../nbs/11_view.ipynb #e6ffae7f
 def contrast_limits(
-    vol,     # (z, y, x), anything that yields a (y, x) slice for vol[z]
-    n:int=5, # slices to measure
+    vol, # (z, y, x), anything that yields a (y, x) slice for vol[z]
 )->tuple: # lowest and highest grey value to show
-    "The 1st and the 99th percentile of the grey values."
-    zs = np.linspace(0, len(vol) - 1, n + 2)[1:-1].astype(int)
+    "The 1st and the 99th percentile of the grey values of five slices."
+    zs = np.linspace(0, len(vol) - 1, 7)[1:-1].astype(int)
     step = max(1, max(vol.shape[1:]) // 512)
     some = np.stack([np.asarray(vol[z])[::step, ::step] for z in np.unique(zs)])
     some = some.astype(np.float32)
@@ -134,12 +133,10 @@ _render_figures()
 # %% ../nbs/11_view.ipynb #83319de7
 class _JpegFigure(Figure):
     "A figure that a notebook shows and keeps as JPEG."
-    def _jpeg(self,
-        quality:int=50, # 1..95
-    )->bytes:
+    def _jpeg(self)->bytes:
         "What the notebook gets."
         out = io.BytesIO()
-        self.savefig(out, format='jpeg', bbox_inches='tight', pil_kwargs=dict(quality=quality))
+        self.savefig(out, format='jpeg', bbox_inches='tight', pil_kwargs=dict(quality=50))
         return out.getvalue()
     def _ipython_display_(self): display(Embedded(self._jpeg(), format='jpeg'))
 
@@ -298,12 +295,11 @@ def show_errors(
 
 # %% ../nbs/11_view.ipynb #1040fdba
 def jpeg(
-    img:np.ndarray,  # (y, x) or (y, x, 3), uint8; row 0 is the bottom
-    quality:int=85,  # 1..95
+    img:np.ndarray, # (y, x) or (y, x, 3), uint8; row 0 is the bottom
 )->bytes:
     "A picture as JPEG bytes, y upwards."
     out = io.BytesIO()
-    Image.fromarray(img[::-1]).save(out, 'JPEG', quality=quality)
+    Image.fromarray(img[::-1]).save(out, 'JPEG', quality=85)
     return out.getvalue()
 
 # %% ../nbs/11_view.ipynb #c22054eb
