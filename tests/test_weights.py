@@ -151,7 +151,7 @@ def test_thresholds_that_cannot_be(card, threshold):
     with pytest.raises(InputError, match='threshold: found'): card(f'{{"threshold": {threshold}}}')
 
 
-@pytest.mark.parametrize('wrong', ['"pixel": -1', '"pixel": 1e9', '"pixel": []', '"min_size": -1', '"commit": 7', '"density": "grey"', '"scores": []'])
+@pytest.mark.parametrize('wrong', ['"pixel": -1', '"pixel": 1e9', '"pixel": []', '"commit": 7', '"density": "grey"', '"scores": []'])
 def test_fields_that_cannot_be(card, wrong):
     with pytest.raises(InputError, match='wanted'): card(f'{{{wrong}}}')
 
