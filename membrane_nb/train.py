@@ -58,11 +58,11 @@ def bce_dice(
 
 # %% ../nbs/03_train.ipynb #aeadc52b
 def phantom_parts(
-    seed:int=0,                # first seed
-    n:int=3,                   # phantoms to train on; for each 16 one to validate and one to test
+    seed:int=0,                 # first seed
+    n:int=3,                    # phantoms to train on; for each 16 one to validate and one to test
     shape:tuple=(32, 256, 256), # (z, y, x) of each
-    pixel:float=0.,            # Å, of various phantoms; 0: plain ones
-    workers:int=0,             # processes that make various ones; 0: this one
+    pixel:float=0.,             # Å, of various phantoms; 0: plain ones
+    workers:int=0,              # processes that make various ones; 0: this one
 )->dict: # train, val, test: lists of (Tomo, range of slices)
     "Phantoms to train, validate and test on; those for validation and test are half as thick."
     few = max(1, n // 16)
