@@ -27,8 +27,10 @@ from .data import Scale, Tomo, check_unchanged, slabs
 from .metrics import scores, tally
 from .phantom import phantom
 from .results import Results, library_commit, output_root, versions
-from .unet import fuse_batchnorm, in_tiles, predict_slice, load_unet, pick_device, pretrained, read_card
-from .volume import Resampled, Volume, check_room, new_mrc, scratch, scratch_folder, volume_name, write_mrc
+from .unet import fuse_batchnorm, in_tiles, load_unet, pick_device, predict_slice, pretrained
+from .unet import read_card
+from .volume import Resampled, Volume, check_room, new_mrc, scratch, scratch_folder
+from .volume import volume_name, write_mrc
 
 # %% ../nbs/04_infer.ipynb #856c8758
 class Mirrored(nn.Module):
@@ -125,7 +127,7 @@ class Job:
     scores:dict = field(default_factory=dict) # where there is a mask
     share:float = 0. # of the voxels that were found to be membrane
 
-# %% ../nbs/04_infer.ipynb #f144f162
+# %% ../nbs/04_infer.ipynb #5cf6fd9f
 def _default_folder(
     tomo:str|Path, # tomogram, or empty
     root:str|Path, # folder, or empty
@@ -153,6 +155,7 @@ def _bytes_of_result(
     seen = 0 if tomo.seen is tomo.vol else int(np.prod(tomo.seen.shape, dtype=np.int64))
     return 5 * voxels + 4 * seen + 10**7
 
+# %% ../nbs/04_infer.ipynb #69042a4a
 def _fewest(
     min_size:float, # nm³
     tomo:Tomo,
@@ -162,8 +165,8 @@ def _fewest(
     if not min_size: return 0, []
     size = tomo.pixel or known
     if size: return fewest_voxels(min_size, size, len(tomo.vol)), []
-    said = f'{tomo.name}: its voxel size is not known, so no small piece is removed (parameters pixel, min_size)'
-    return 0, [said]
+    said = 'its voxel size is not known, so no small piece is removed (parameters pixel, min_size)'
+    return 0, [f'{tomo.name}: {said}']
 
 def _record(
     tomo:Tomo,
@@ -202,15 +205,14 @@ def open_job(
     check_ranges(given, dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, 1000)))
     place = pick_device(device)
     weights = Path(weights or pretrained()).expanduser()
-    net = load_unet(weights)
+    net = fuse_batchnorm(load_unet(weights)).to(place)
     card = read_card(weights)
     folder = Path(output or _default_folder(tomo, root))
-    inputs = [path for path in (tomo, mask, weights) if path]
-    results = Results(folder, inputs, bool(output), overwrite)
+    results = Results(folder, [path for path in (tomo, mask, weights) if path], bool(output), overwrite)
     options = dict(density=density, ignore=ignore, wanted=card.pixel or 0.)
     t = _open_tomo(tomo, mask, pixel, scratch_folder(folder), options)
-    net = in_tiles(fuse_batchnorm(net).to(place), t.seen.shape, tile)
-    fewest, said = _fewest(min_size, t, card.pixel or 0.)
+    net = in_tiles(net, t.seen.shape, tile)
+    fewest, said = _fewest(min_size, t, options['wanted'])
     check_room(scratch_folder(folder), _bytes_of_result(t), 'the result')
     threshold = threshold or card.threshold
     chosen = dict(threshold=threshold, min_size=min_size, tta=tta, device=str(place))
@@ -307,7 +309,12 @@ def draw(self:Job)->list: # sentences: what could not be drawn
 @contextmanager
 def _ends_cleanly():
     "SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does; only the main thread may ask for that."
-    def stop(number, frame): raise KeyboardInterrupt
+    def stop(
+        number, # of the signal
+        frame,  # where it came, unused
+    ):
+        "Answer the signal."
+        raise KeyboardInterrupt
     before = {}
     try:
         for number in (signal.SIGTERM, signal.SIGHUP):
