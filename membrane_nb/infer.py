@@ -27,8 +27,10 @@ from .data import Scale, Tomo, check_unchanged, slabs
 from .metrics import scores, tally
 from .phantom import phantom
 from .results import Results, library_commit, output_root, versions
-from .unet import fuse_batchnorm, in_tiles, predict_slice, load_unet, pick_device, pretrained, read_card
-from .volume import Resampled, Volume, check_room, new_mrc, scratch, scratch_folder, volume_name, write_mrc
+from .unet import fuse_batchnorm, in_tiles, load_unet, pick_device, predict_slice
+from .unet import pretrained, read_card
+from .volume import Resampled, Volume, check_room, new_mrc, scratch, scratch_folder
+from .volume import volume_name, write_mrc
 
 # %% ../nbs/04_infer.ipynb #856c8758
 class Mirrored(nn.Module):
@@ -63,7 +65,7 @@ def segment(
 def _pieces(
     msk, # (z, y, x), 1 is membrane
 ):
-    "Yield for each slice its 2D pieces, numbered on from the slice before, and the highest number so far."
+    "Yield for each slice its 2D pieces, numbered through, and the highest number so far."
     last = 0
     for z in range(len(msk)):
         lab, n = pieces_2d(msk[z] == 1, np.ones((3, 3)))
@@ -107,7 +109,7 @@ def fewest_voxels(
     pixel:float,    # Å
     depth:int,      # slices of the volume
 )->int: # voxels
-    "Voxels of the smallest piece to keep; in a volume thinner than 20 nm, the share of them that it holds."
+    "Voxels of the smallest piece to keep; fewer in a volume thinner than 20 nm."
     nm = pixel / 10
     return round(min_size / nm**3 * min(1, depth * nm / 20))
 
@@ -125,7 +127,7 @@ class Job:
     scores:dict = field(default_factory=dict) # where there is a mask
     share:float = 0. # of the voxels that were found to be membrane
 
-# %% ../nbs/04_infer.ipynb #f144f162
+# %% ../nbs/04_infer.ipynb #65250207
 def _default_folder(
     tomo:str|Path, # tomogram, or empty
     root:str|Path, # folder, or empty
@@ -148,22 +150,23 @@ def _open_tomo(
 def _bytes_of_result(
     tomo:Tomo,
 )->int:
-    "Probability and mask; where the network sees another shape, its answer too; and a little for the rest."
+    "Room for probability and mask, for the answer of a resampled job, and for the rest."
     voxels = int(np.prod(tomo.vol.shape, dtype=np.int64))
     seen = 0 if tomo.seen is tomo.vol else int(np.prod(tomo.seen.shape, dtype=np.int64))
     return 5 * voxels + 4 * seen + 10**7
 
+# %% ../nbs/04_infer.ipynb #06286eee
 def _fewest(
     min_size:float, # nm³
     tomo:Tomo,
     known:float,    # Å, voxel size of the weights; 0 where unknown
 )->tuple: # voxels of the smallest piece to keep; sentences
-    "The smallest piece in voxels of the tomogram; without any voxel size all pieces are kept, and that is said."
+    "The smallest piece in voxels of the tomogram; without a voxel size all are kept."
     if not min_size: return 0, []
     size = tomo.pixel or known
     if size: return fewest_voxels(min_size, size, len(tomo.vol)), []
-    said = f'{tomo.name}: its voxel size is not known, so no small piece is removed (parameters pixel, min_size)'
-    return 0, [said]
+    said = 'its voxel size is not known, so no small piece is removed (parameters pixel, min_size)'
+    return 0, [f'{tomo.name}: {said}']
 
 def _record(
     tomo:Tomo,
@@ -184,7 +187,7 @@ def _record(
 def open_job(
     tomo:str|Path='',     # tomogram (MRC); empty: a phantom that no weights have seen
     weights:str|Path='',  # .safetensors with its card, or .pt; empty: those that ship
-    output:str|Path='',   # folder of the results; empty: NAME_membranes in `root`, or the next free name
+    output:str|Path='',   # folder of the results; empty: NAME_membranes in `root`
     mask:str|Path='',     # its mask, to score against
     threshold:float=0.,   # 0: the card's, or 0.5 without a card
     tile:int=0,           # a multiple of 16; 0: the whole slice if it fits
@@ -202,15 +205,15 @@ def open_job(
     check_ranges(given, dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, 1000)))
     place = pick_device(device)
     weights = Path(weights or pretrained()).expanduser()
-    net = load_unet(weights)
+    net = fuse_batchnorm(load_unet(weights)).to(place)
     card = read_card(weights)
     folder = Path(output or _default_folder(tomo, root))
     inputs = [path for path in (tomo, mask, weights) if path]
     results = Results(folder, inputs, bool(output), overwrite)
     options = dict(density=density, ignore=ignore, wanted=card.pixel or 0.)
     t = _open_tomo(tomo, mask, pixel, scratch_folder(folder), options)
-    net = in_tiles(fuse_batchnorm(net).to(place), t.seen.shape, tile)
-    fewest, said = _fewest(min_size, t, card.pixel or 0.)
+    net = in_tiles(net, t.seen.shape, tile)
+    fewest, said = _fewest(min_size, t, options['wanted'])
     check_room(scratch_folder(folder), _bytes_of_result(t), 'the result')
     threshold = threshold or card.threshold
     chosen = dict(threshold=threshold, min_size=min_size, tta=tta, device=str(place))
@@ -245,10 +248,10 @@ def _score(self:Job,
     counts = [tally(msk[z].astype(bool), tomo.msk[z]) for z in range(len(msk))]
     self.scores = scores(sum(counts))
 
-# %% ../nbs/04_infer.ipynb #15dd1e0f
+# %% ../nbs/04_infer.ipynb #efd33ee3
 @patch
 def steps(self:Job):
-    "Write `prob.mrc` and `mask.mrc` into the working folder; yields each slice that is seen when it is done."
+    "Write `prob.mrc` and `mask.mrc` into the working folder; yields each slice when it is done."
     tomo, part = self.tomo, self.results.part
     like = tomo.vol if isinstance(tomo.vol, Volume) else None
     kind = dict(pixel=tomo.pixel, like=like)
@@ -267,7 +270,7 @@ def steps(self:Job):
 def run(self:Job,
     pictures:bool=True, # draw them too
 )->Path: # the folder of the results
-    "Segment, draw, and give the folder its name; a tomogram that changed meanwhile raises `InputError`."
+    "Do the work; a tomogram that changed meanwhile raises `InputError`."
     start = time.monotonic()
     self._say(self.results.begin())
     part = self.results.part
@@ -276,8 +279,8 @@ def run(self:Job,
     for _ in progress(self.steps(), len(self.tomo.seen), 'slices'): pass
     check_unchanged([self.tomo])
     if pictures: self._say(self.draw())
-    seconds = round(time.monotonic() - start, 1)
-    found = dict(membrane_share=self.share, scores=self.scores or None, notes=self.notes, seconds=seconds)
+    found = dict(membrane_share=self.share, scores=self.scores or None, notes=self.notes)
+    found |= dict(seconds=round(time.monotonic() - start, 1))
     text = to_json(self.record | found)
     (part/'segmentation.json').write_text(text, encoding='utf-8', errors='backslashreplace')
     return self.results.finish()
@@ -292,7 +295,7 @@ def _say(self:Job,
 
 @patch
 def draw(self:Job)->list: # sentences: what could not be drawn
-    "Save slices, three cuts and, where there is membrane, a surface; a picture that fails is a remark."
+    "Save slices, three cuts and a surface; a picture that fails is a remark."
     try: from membrane_nb.view import show_ortho, show_slices, show_surface
     except Exception as e: return [f'no pictures: {type(e).__name__}: {e}']
     from membrane_nb.volume import open_volume
@@ -306,8 +309,13 @@ def draw(self:Job)->list: # sentences: what could not be drawn
 # %% ../nbs/04_infer.ipynb #1d4e814c
 @contextmanager
 def _ends_cleanly():
-    "SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does; only the main thread may ask for that."
-    def stop(number, frame): raise KeyboardInterrupt
+    "SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does (in the main thread only)."
+    def stop(
+        number, # of the signal
+        frame,  # where it came, unused
+    ):
+        "Answer the signal."
+        raise KeyboardInterrupt
     before = {}
     try:
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -318,13 +326,13 @@ def _ends_cleanly():
         for number, handler in before.items(): signal.signal(number, handler)
 
 def _prepare_terminal():
-    "Large pages for torch, no warnings of libraries, and no error where a terminal cannot print a letter."
+    "Large pages for torch, no warnings, no error where a terminal cannot print a letter."
     os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
     warnings.simplefilter('ignore')
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
 
-# %% ../nbs/04_infer.ipynb #a32413be
+# %% ../nbs/04_infer.ipynb #d8146b39
 @call_parse
 def membrane_infer(
     tomo:str='',           # tomogram (MRC)
@@ -345,8 +353,9 @@ def membrane_infer(
     try:
         with _ends_cleanly():
             if not tomo: raise InputError('--tomo: none named; wanted a tomogram (MRC)')
-            job = open_job(tomo, weights, output, '', threshold, tile, tta, device, min_size, density, pixel,
-                           overwrite=overwrite, root=Path.cwd())
+            job = open_job(
+                tomo, weights, output, '', threshold, tile, tta, device, min_size, density, pixel,
+                overwrite=overwrite, root=Path.cwd())
             for note in job.notes: print(note, file=sys.stderr)
             folder = job.run()
             names = sorted(path.name for path in folder.iterdir() if path.name[0] != '.')

@@ -319,8 +319,9 @@ def browse(
         change=None, # what the slider tells, unused
     ):
         "Put the slice under the slider into the picture."
-        msk_z = None if msk is None else msk[z.value]
-        picture.value = jpeg(render_slice(vol[z.value], lo, hi, msk_z, alpha.value))
+        tint = None if msk is None else msk[z.value]
+        img = render_slice(vol[z.value], lo, hi, tint, alpha.value)
+        picture.value = jpeg(img)
     for slider in (z, alpha): slider.observe(draw, 'value')
     draw()
     sliders = HBox([z]) if msk is None else HBox([z, alpha])
@@ -415,7 +416,8 @@ def surface(
     i, j, k = tri.T
     lighting = dict(ambient=.5, diffuse=.8, specular=.1, roughness=.8)
     colour = f'rgb{MEMBRANE_COLOUR}'
-    mesh = go.Mesh3d(x=x, y=y, z=z, i=i, j=j, k=k, color=colour, lighting=lighting, hoverinfo='skip')
+    style = dict(color=colour, lighting=lighting, hoverinfo='skip')
+    mesh = go.Mesh3d(x=x, y=y, z=z, i=i, j=j, k=k, **style)
     unit = 'nm' if pixel else 'voxels'
     axes = {f'{name}axis': dict(title=f'{name}, {unit}') for name in 'xyz'}
     ratio = dict(zip('xyz', (body.extents / body.extents.max()).tolist()))

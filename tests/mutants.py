@@ -31,7 +31,7 @@ MUTANTS = {
         ('msk[z] = prob[z] >= np.float32(self.threshold)', 'msk[z] = prob[z] >= .5'),
         ('min(1, depth * nm / 20)', '1'),
         ('np.bincount(piece, sizes)[piece] >= fewest', 'np.bincount(piece, sizes)[piece] > fewest'),
-        ('.flip([i for i in a if i > 1])', ''),
+        ('.flip(in_plane)', ''),
     ],
     '10_phantom': [
         ('turn = by_defocus - by_aberration', 'turn = by_defocus + by_aberration'),
