@@ -36,7 +36,8 @@ def warped_grid(
     nm = np.float32(pixel / 10)
     axes = [(np.arange(n, dtype=np.float32) - n / 2) * nm for n in shape]
     at = np.stack(np.meshgrid(*axes, indexing='ij'))
-    waves = ((bend, 150, 350), (bend / 2, 80, 160), (bend / 10, 30, 60)) # nm: size, shortest, longest
+    # nm: size, shortest and longest wave
+    waves = ((bend, 150, 350), (bend / 2, 80, 160), (bend / 10, 30, 60))
     for size, low, high in waves:
         for places in at:
             z, y, x = [_wave(axis, low, high, rng) for axis in axes]
@@ -589,7 +590,7 @@ def scene(
     dense:float=1.,          # crowding, 1 is an ordinary cytosol
     odd:float=1.,            # look-alikes, 0 for none
     core:float=.7,           # density between the head groups of a bilayer
-)->tuple: # each (z, y, x): nm to the nearest membrane, density of the membranes, density of all else
+)->tuple: # each (z, y, x): nm to the nearest membrane, density of membranes, density of all else
     "A cell before it is imaged."
     bend = rng.uniform(4, 14)
     at = warped_grid(shape, pixel, bend, rng)
@@ -785,17 +786,19 @@ def _judged(
     judged[crop] = np.where(there > .5, msk, np.uint8(2))[crop]
     return judged
 
-def _grey_ramp(
-    shape:tuple,             # (z, y, x)
-    rng:np.random.Generator, # decides its direction and size
+def _add_ramp(
+    vol:np.ndarray,          # (z, y, x)
+    ramp:float,              # size, in standard deviations
+    rng:np.random.Generator, # decides its direction
 )->np.ndarray: # (z, y, x) float32
-    "A random slope of grey through the volume."
+    "A volume with a random slope of grey through it."
     axes = []
-    for axis, n in enumerate(shape):
+    for axis, n in enumerate(vol.shape):
         line = _along(np.linspace(-.5, .5, n), axis)
-        axes.append(np.broadcast_to(line, shape).ravel())
+        axes.append(np.broadcast_to(line, vol.shape).ravel())
     slope = rng.normal(0, 1, 3) @ axes
-    return slope.reshape(shape).astype(np.float32)
+    slope = slope.reshape(vol.shape).astype(np.float32)
+    return vol + np.float32(ramp * vol.std()) * slope
 
 # %% ../nbs/10_phantom.ipynb #83ccf3a4
 def phantom(
@@ -809,7 +812,7 @@ def phantom(
     cell:dict|None=None,        # more for `scene`: kinds, fill, dense, odd, core
     look:dict|None=None,        # more for `image_cell`: defocus, flip, tilt, axis, grainy, restore
 )->tuple: # volume float32, mask uint8 (1 = membrane), voxel size in Å
-    "A tomogram with dark membranes, its mask and its voxel size. One without a membrane raises ValueError."
+    "A tomogram with dark membranes, its mask and its voxel size; ValueError where no membrane is."
     rng = np.random.default_rng(seed)
     wide, crop = _with_margin(shape)
     d, sheet, rest = scene(wide, pixel, rng, **(cell or {}))
@@ -817,11 +820,11 @@ def phantom(
     msk = ((d <= _HALF_THICKNESS) & (there > .5)).astype(np.uint8)
     judged = _judged(msk, there, crop)
     if not (judged == 1).any():
-        raise ValueError(f'phantom {seed}: no membrane within {shape}; wanted another seed, or a larger shape')
+        raise ValueError(f'phantom {seed}: no membrane within {shape}; '
+                         'wanted another seed, or a larger shape')
     sheet, rest = sheet * there, rest * there
     vol = image_cell(sheet, rest, judged, pixel, rng, cnr, denoised=denoised, **(look or {}))
-    vol = (vol * (.4 + .6 * there))[crop]
-    vol = vol + np.float32(ramp * vol.std()) * _grey_ramp(shape, rng)
+    vol = _add_ramp((vol * (.4 + .6 * there))[crop], ramp, rng)
     return np.ascontiguousarray(vol), np.ascontiguousarray(msk[crop]), float(pixel)
 
 # %% ../nbs/10_phantom.ipynb #0dbafa80
@@ -881,8 +884,9 @@ def _random_look(
     return look
 
 # %% ../nbs/10_phantom.ipynb #7deeaf38
-_DENOISED = dict(plain=0, cell=.35, stacks=.35, ice=.1) # how often
-_CONTRASTS = dict(plain=(.5, 2), cell=(.25, 2.5), stacks=(.25, 2.5), ice=(.25, 2)) # ratio, least and most
+# how often, and the least and largest contrast-to-noise ratio
+_DENOISED = dict(plain=0, cell=.35, stacks=.35, ice=.1)
+_CONTRASTS = dict(plain=(.5, 2), cell=(.25, 2.5), stacks=(.25, 2.5), ice=(.25, 2))
 _CONTRASTS_DENOISED = (.8, 4)
 
 def random_phantom(
