@@ -13,6 +13,23 @@ from scipy.ndimage import correlate1d, distance_transform_edt, gaussian_filter, 
 from scipy.special import stdtrit
 from skimage.morphology import skeletonize
 
+# %% ../nbs/12_metrics.ipynb #dbc036fa
+def _check_shapes(
+    pred:np.ndarray, # prediction or probability
+    msk:np.ndarray,  # annotation
+    name:str,        # of the first, for the message
+):
+    "Refuse, with ValueError, two shapes."
+    if pred.shape == msk.shape: return
+    raise ValueError(f'{name} is {pred.shape}, msk is {msk.shape}: they must be of one shape')
+
+def _check_labels(
+    msk:np.ndarray, # annotation
+):
+    "Refuse, with ValueError, labels other than 0, 1 and 2."
+    if msk.size and (msk.min() < 0 or msk.max() > 2):
+        raise ValueError(f'msk holds {msk.min()} to {msk.max()}, not 0, 1, 2')
+
 # %% ../nbs/12_metrics.ipynb #53026a16
 def tally(
     prob:np.ndarray, # any shape, 0..1 in any float type; or a prediction, bool or 0/1
@@ -47,23 +64,6 @@ def _bins_of(
     i += prob >= edges[i + 1]
     i -= prob < edges[i]
     return i
-
-# %% ../nbs/12_metrics.ipynb #dbc036fa
-def _check_shapes(
-    pred:np.ndarray, # prediction or probability
-    msk:np.ndarray,  # annotation
-    name:str,        # of the first, for the message
-):
-    "Refuse, with ValueError, two shapes."
-    if pred.shape == msk.shape: return
-    raise ValueError(f'{name} is {pred.shape}, msk is {msk.shape}: they must be of one shape')
-
-def _check_labels(
-    msk:np.ndarray, # annotation
-):
-    "Refuse, with ValueError, labels other than 0, 1 and 2."
-    if msk.size and (msk.min() < 0 or msk.max() > 2):
-        raise ValueError(f'msk holds {msk.min()} to {msk.max()}, not 0, 1, 2')
 
 # %% ../nbs/12_metrics.ipynb #92ccb510
 def scores(
