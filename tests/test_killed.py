@@ -90,7 +90,8 @@ def test_a_signal_ends_the_command_line_cleanly(volumes, tmp_path, number):
     with new_mrc(tmp_path/'long.mrc', (2000, 96, 80), np.float32, 10.) as out:
         for z in range(2000): out[z] = vol[z % 24]
     command = [f'{os.path.dirname(sys.executable)}/membrane_infer', '--tomo', tmp_path/'long.mrc', '--weights', volumes/'weights.pt', '--output', tmp_path/'out']
-    done = subprocess.Popen([str(c) for c in command], stderr=subprocess.PIPE, text=True)
+    heard = lambda: signal.signal(signal.SIGINT, signal.default_int_handler) # a shell's background job would ignore it
+    done = subprocess.Popen([str(c) for c in command], stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     while not (tmp_path/'.out.part'/'.lock').exists(): assert done.poll() is None
     done.send_signal(number)
     said = done.communicate()[1]
