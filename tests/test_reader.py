@@ -1,5 +1,5 @@
 "What a newcomer meets first: weights in the wheel, one meaning of a path, a page that works before it explains."
-import os, shutil, subprocess, sys
+import os, re, shutil, subprocess, sys
 
 import nbformat
 import pytest
@@ -87,3 +87,14 @@ def test_a_picture_lies_in_the_first_screen(page):
              if '![' in c.source and c.cell_type == 'markdown' or '```' in c.source and c.cell_type == 'markdown'
              or any(kind in o.get('data', {}) for o in c.get('outputs', []) for kind in pictures)]
     assert shown and shown[0] < 6
+
+
+def test_a_module_imports_from_floors_below_its_own():
+    "The table of docs/design.md is the truth."
+    rows = re.findall(r'^\| (\d) \| (.*) \|$', (ROOT/'docs'/'design.md').read_text(), re.M)
+    floor = {name: int(number) for number, names in rows for name in re.findall(r'`(\w+)`', names)}
+    modules = {p.stem: p.read_text() for p in (ROOT/'membrane_nb').glob('[a-z]*.py')}
+    assert floor.keys() == modules.keys()
+    upwards = [(name, other) for name, text in modules.items()
+               for other in re.findall(r'from (?:\.|membrane_nb\.)(\w+) import', text) if floor[other] >= floor[name]]
+    assert upwards == []
