@@ -17,7 +17,7 @@ from .fourier import filter_fourier, frequencies, missing_wedge
 def random_flip_rot90(
     img:np.ndarray, # (k, y, x), as wide as high
     msk:np.ndarray, # (y, x), the mask of its middle slice
-    rng:np.random.Generator,
+    rng:np.random.Generator, # decides
 )->tuple: # img and msk, changed alike
     "Mirror a patch along z, y and x and turn it by quarters in the plane, all with equal chance."
     flip_z = rng.integers(2)
@@ -34,7 +34,7 @@ def random_flip_rot90(
 def random_affine(
     img:np.ndarray, # (k, y, x) float32, as wide as high
     msk:np.ndarray, # (y, x) uint8, the mask of its middle slice
-    rng:np.random.Generator,
+    rng:np.random.Generator, # decides
 )->tuple: # img and msk, changed alike
     "Turn a patch in its plane by up to 20 degrees and zoom it by 0.8 to 1.25."
     angle = np.radians(rng.uniform(-20, 20))
@@ -58,7 +58,7 @@ def _resample(
 # %% ../nbs/17_augment.ipynb #999d5072
 def random_gamma(
     img:np.ndarray, # (k, y, x) float32, scaled
-    rng:np.random.Generator,
+    rng:np.random.Generator, # decides
 )->np.ndarray: # (k, y, x) float32, -5..5
     "Change contrast by up to a third and brightness by up to 0.2, and bend the grey curve."
     gain = np.exp(rng.uniform(-.3, .3))
@@ -87,7 +87,7 @@ def _patch_frequencies(
 # %% ../nbs/17_augment.ipynb #b39bdc78
 def random_blur(
     f:tuple, # from `_patch_frequencies`
-    rng:np.random.Generator,
+    rng:np.random.Generator, # decides
 )->np.ndarray: # weights, 0..1
     "A Gaussian blur in the plane, 0.2 to 1.2 pixels wide."
     width = np.float32(rng.uniform(.2, 1.2))
@@ -97,7 +97,7 @@ def random_blur(
 # %% ../nbs/17_augment.ipynb #4489e949
 def random_spectrum(
     f:tuple, # from `_patch_frequencies`
-    rng:np.random.Generator,
+    rng:np.random.Generator, # decides
 )->np.ndarray: # weights, about 1
     "Raise and lower the amplitudes of rings in Fourier space: a line through five random points."
     points = np.exp(rng.normal(0, .35, 5))
@@ -107,7 +107,7 @@ def random_spectrum(
 # %% ../nbs/17_augment.ipynb #d85b6ebf
 def random_wedge(
     f:tuple, # from `_patch_frequencies`
-    rng:np.random.Generator,
+    rng:np.random.Generator, # decides
 )->np.ndarray: # weights, 0..1
     "What a tilt series of 35 to 60 degrees sees; its tilt axis is x or y."
     axis = ('x', 'y')[rng.integers(2)]
@@ -117,7 +117,7 @@ def random_wedge(
 # %% ../nbs/17_augment.ipynb #5a1d6218
 def random_noise(
     img:np.ndarray, # (k, y, x) float32, scaled
-    rng:np.random.Generator,
+    rng:np.random.Generator, # decides
 )->np.ndarray: # (k, y, x) float32
     "Add Gaussian noise of up to 0.3 units, white or blurred in the plane."
     noise = rng.standard_normal(img.shape, dtype=np.float32)
@@ -131,7 +131,7 @@ def random_noise(
 def random_cutout(
     img:np.ndarray, # (k, y, x) float32
     msk:np.ndarray, # (y, x) uint8
-    rng:np.random.Generator,
+    rng:np.random.Generator, # decides
 )->tuple: # img and msk
     "Blank a box of up to a quarter of the width and label it 2 (ignore), or lose outer slices."
     if rng.random() < .5: return _blank_box(img, msk, rng)
@@ -140,7 +140,7 @@ def random_cutout(
 def _blank_box(
     img:np.ndarray, # (k, y, x) float32
     msk:np.ndarray, # (y, x) uint8
-    rng:np.random.Generator,
+    rng:np.random.Generator, # decides
 )->tuple: # img and msk
     "Set a box to background in all slices, and to 2 in the mask."
     img = img.copy()
@@ -153,7 +153,7 @@ def _blank_box(
 
 def _lose_slices(
     img:np.ndarray, # (k, y, x) float32
-    rng:np.random.Generator,
+    rng:np.random.Generator, # decides
 )->np.ndarray: # (k, y, x) float32
     "Replace outer slices by the nearest one that is left."
     k = len(img)
@@ -165,7 +165,7 @@ def _lose_slices(
 def augment_patch(
     img:np.ndarray, # (k, y, x) float32, scaled
     msk:np.ndarray, # (y, x) uint8
-    rng:np.random.Generator,
+    rng:np.random.Generator, # decides
 )->tuple: # img and msk
     "Flip and turn a patch, then make each other change with a chance of one in three."
     img, msk = random_flip_rot90(img, msk, rng)

@@ -49,7 +49,7 @@ def random_window(
     at:int,   # voxel that the window must hold
     n:int,    # voxels along this axis
     size:int, # voxels of the window
-    rng:np.random.Generator,
+    rng:np.random.Generator, # decides
 )->int: # first voxel of the window; below 0 where it hangs over the edge
     "A random window that holds `at`; it hangs over the edge by an eighth, or by what it must."
     over = size // 8
@@ -119,7 +119,7 @@ class Patches(Dataset):
 # %% ../nbs/01_sampler.ipynb #8e7b1871
 def _draw(
     up_to:np.ndarray, # voxels up to the end of each part
-    rng:np.random.Generator,
+    rng:np.random.Generator, # decides
 )->tuple: # index of the part, number of the voxel within it
     "One of the voxels of all parts, with equal chance."
     i = int(rng.integers(up_to[-1]))
