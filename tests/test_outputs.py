@@ -1,0 +1,34 @@
+"The comparison of stored outputs notices what a reader would notice, and nothing else."
+import base64, io
+
+import numpy as np
+import pytest
+from outputs import differs
+from PIL import Image
+
+
+def picture(pixels):
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, 'PNG')
+    return [('picture', base64.b64encode(out.getvalue()).decode())]
+
+
+@pytest.mark.parametrize('stored, now', [
+    ('Dice 0.83, 12 s', 'Dice 0.84, 90 s'), ('5 of 10 batches, 34 s, 34 s left\nloss 0.6', 'loss 0.61'), ("{'seconds': 0.1}", "{'seconds': 3.2}")])
+def test_times_and_last_digits_may_differ(stored, now):
+    assert not differs([('text', stored)], [('text', now)])
+
+
+@pytest.mark.parametrize('stored, now', [
+    ('(32, 96, 96)', '(16, 96, 96)'), ('Dice 0.83', 'Dice 0.73'), ('membranes are dark', 'membranes are bright'), ('3 slices', '')])
+def test_another_value_is_noticed(stored, now):
+    assert differs([('text', stored)], [('text', now)])
+
+
+def test_another_picture_is_noticed():
+    rng = np.random.default_rng(0)
+    disc = np.uint8(200 * (np.hypot(*np.mgrid[-100:100, -100:100]) < 50))
+    noisy = (disc + rng.integers(0, 20, disc.shape)).astype(np.uint8)
+    assert not differs(picture(disc), picture(noisy))
+    assert differs(picture(disc), picture(np.roll(disc, 40, axis=1)))
+    assert differs(picture(disc), [])
