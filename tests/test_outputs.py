@@ -3,7 +3,8 @@ import base64, io
 
 import numpy as np
 import pytest
-from outputs import differs
+from nbformat.v4 import new_code_cell, new_output
+from outputs import differs, shown
 from PIL import Image
 
 
@@ -32,3 +33,8 @@ def test_another_picture_is_noticed():
     assert not differs(picture(disc), picture(noisy))
     assert differs(picture(disc), picture(np.roll(disc, 40, axis=1)))
     assert differs(picture(disc), [])
+
+
+def test_progress_of_a_busy_machine_is_nothing_to_compare():
+    busy = new_code_cell(outputs=[new_output('stream', name='stdout', text='5 of 10 batches, 34 s, 34 s left\n')])
+    assert shown(busy) == shown(new_code_cell()) == []
