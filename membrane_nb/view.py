@@ -86,6 +86,13 @@ def _shrink_mask(
     return np.where(ignore & (membrane < .5), 2, membrane)
 
 # %% ../nbs/11_view.ipynb #64a744c5
+def _step(
+    shape:tuple,      # (y, x)
+    longest:int=1024, # pixels
+)->int: # 1: shown as it is
+    "The whole factor by which a slice is reduced so that neither side is longer."
+    return -(-max(shape) // longest)
+
 def render_slice(
     img:np.ndarray,      # (y, x), any real dtype
     lo:float,            # grey value shown black
@@ -95,7 +102,7 @@ def render_slice(
     longest:int=1024,    # pixels; a larger slice is reduced by a whole factor
 )->np.ndarray: # (y, x) or with a mask (y, x, 3), uint8; row 0 is y = 0, the bottom
     "One slice, ready for the screen."
-    step = -(-max(img.shape) // longest)
+    step = _step(img.shape, longest)
     if step > 1: img = Image.fromarray(np.asarray(img, np.float32)).reduce(step)
     grey = to_uint8(img, lo, hi)
     if msk is None: return grey
@@ -184,7 +191,7 @@ def _show_image(
         img = render_slice(img, lo, hi, None if outline else msk, opacity)
     ax.imshow(img, cmap='gray', vmin=0, vmax=255, origin='lower', extent=extent)
     if not outline or msk is None: return
-    edge = _membrane(_shrink_mask(np.asarray(msk), -(-max(msk.shape) // 1024)))
+    edge = _membrane(_shrink_mask(np.asarray(msk), _step(msk.shape)))
     if edge.any() and not edge.all() and min(edge.shape) > 1:
         colour = np.divide(MEMBRANE_COLOUR, 255)
         ax.contour(edge, [.5], colors=[colour], linewidths=1.2, origin='lower', extent=extent)
@@ -285,7 +292,7 @@ def show_errors(
     _same_shape(vol, msk)
     if zs is None: zs = _depths(len(vol), n)
     lo, hi = contrast_limits(vol)
-    step = -(-max(vol.shape[1:]) // 1024)
+    step = _step(vol.shape[1:])
     imgs = []
     for z in zs:
         masks = [_shrink_mask(np.asarray(m[z]), step) for m in (found, msk)]

@@ -132,7 +132,7 @@ def survives(page, old, new):
     "Run a copy of the page with `old` changed to `new` in what it exports; whether all lessons, and the tests of the page, still pass."
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
-        for name in ('membrane_nb',): shutil.copytree(ROOT/name, tmp/name)
+        shutil.copytree(ROOT/'membrane_nb', tmp/'membrane_nb')
         for name in ('settings.ini', 'setup.py'): shutil.copy(ROOT/name, tmp/name)
         (tmp/'nbs').mkdir()
         nb = json.loads((ROOT/'nbs'/f'{page}.ipynb').read_text())
@@ -147,11 +147,13 @@ def survives(page, old, new):
         env = os.environ | dict(IN_TEST='1', OMP_NUM_THREADS='1', MEMBRANE_OUTPUT=str(tmp/'out'), PYTHONPATH=str(tmp))
         bin = Path(sys.executable).parent
         checks = [[bin/'nbdev_test', '--path', f'nbs/{page}.ipynb']]
+        export = {name: value for name, value in env.items() if name != 'IN_TEST'} # with it nbdev_export does nothing
+        subprocess.run([bin/'nbdev_export'], cwd=tmp, env=export, check=True, capture_output=True)
         tests = ROOT/'tests'/f'test_{page[3:]}.py'
         if tests.exists():
             (tmp/'tests').mkdir()
             for file in (tests, ROOT/'tests'/'conftest.py'): shutil.copy(file, tmp/'tests')
-            checks += [[bin/'nbdev_export'], [bin/'pytest', '-q', '-x', f'tests/{tests.name}']]
+            checks.append([bin/'pytest', '-q', '-x', f'tests/{tests.name}'])
         for check in checks:
             if subprocess.run(check, cwd=tmp, env=env, capture_output=True).returncode: return ''
         return f'survives: {old!r} -> {new!r}'
