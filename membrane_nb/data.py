@@ -331,6 +331,7 @@ class Mask:
         vol,               # (z, y, x), whole numbers of any type
         ignore:str='auto', # value that means not annotated: auto, none, or a number
         name:str='mask',   # for the message
+        bare:bool=False,   # it may hold no membrane
     ):
         self.vol = vol
         self.name = name
@@ -340,7 +341,7 @@ class Mask:
         if ignore == 'auto' and set(values) != {0, 1, 2}:
             self.ignore = None
             self.rows += ignored
-        if not self.rows.any():
+        if not bare and not self.rows.any():
             found = f'has no membrane voxel (values {_shares(values)})'
             raise InputError(f'{name}: {found}; wanted values above 0')
         self.note = f'{name}: {_describe(values, self.ignore)}'
