@@ -431,22 +431,43 @@ def at_pixel(
     pixel:float,  # Å, its voxel size; 0 where unknown
     wanted:float, # Å, that of the network; 0: any
     name:str,     # for the message
+    spread:float=1.2, # factor by which voxels may be finer or coarser
+    zoom:float=0.,    # how much larger the network should see it; 0: as the voxel sizes say
 )->tuple: # what the network should see, sentences for the reader
-    "The volume, resampled where its voxels differ by more than 20 % and less than threefold."
+    "The volume, resampled where its voxels are finer or coarser than the network knows, up to threefold."
+    if zoom: return _zoomed(vol, zoom, f'{name}: as the parameter zoom says')
     theirs = f'the {wanted:g} Å of the weights'
     if not wanted: return vol, []
     if not pixel:
         said = f'its voxel size is not known; taken for {theirs} (parameter pixel says another)'
         return vol, [f'{name}: {said}']
     ratio = pixel / wanted
-    if 1/1.2 <= ratio <= 1.2: return vol, []
+    if 1/spread <= ratio <= spread: return vol, []
     if not 1/3 <= ratio <= 3:
         said = f'its voxels of {pixel:g} Å are too far from {theirs} to resample; expect little'
         return vol, [f'{name}: {said}']
-    shape = tuple(max(1, round(n * ratio)) for n in vol.shape)
-    sizes = f'its voxels are {pixel:g} Å, those of the weights {wanted:g} Å'
-    said = f'{sizes}; resampled from {vol.shape} to {shape} and back'
-    return Resampled(vol, shape), [f'{name}: {said}']
+    why = f'{name}: its voxels are {pixel:g} Å, those of the weights {wanted:g} Å'
+    return _zoomed(vol, ratio, why)
+
+def _zoomed(
+    vol,        # (z, y, x)
+    zoom:float, # above 1: larger
+    why:str,    # for the note
+)->tuple: # the volume with more or fewer voxels, a sentence
+    "A volume resampled by a factor."
+    shape = tuple(max(1, round(n * zoom)) for n in vol.shape)
+    if shape == vol.shape: return vol, []
+    return Resampled(vol, shape), [f'{why}; resampled from {vol.shape} to {shape} and back']
+
+# %% ../nbs/00_data.ipynb #5bffc97a
+def _sign_note(
+    name:str, # of the volume
+    sign:int, # -1 where density is bright
+    why:str,  # what decided it
+)->str:
+    "What was taken for membrane."
+    taken = 'bright, its sign is turned' if sign < 0 else 'dark'
+    return f'{name}: membranes are taken as {taken} ({why})'
 
 # %% ../nbs/00_data.ipynb #389da438
 def scale_notes(
@@ -454,10 +475,9 @@ def scale_notes(
     name:str,     # of the volume
     density:str,  # what was asked for: auto, dark or bright
 )->list: # sentences
-    "What was decided about the grey values of a volume."
-    taken = 'bright, its sign is turned' if scale.sign < 0 else 'dark'
+    "What was decided about the grey values of a volume, its sign first."
     why = f'skewness {scale.skew:+.2f}' if density == 'auto' else 'as density says'
-    notes = [f'{name}: membranes are taken as {taken} ({why})']
+    notes = [_sign_note(name, scale.sign, why)]
     if scale.bad:
         said = f'{scale.bad} voxels are NaN or infinite; they are treated as background'
         notes.append(f'{name}: {said}')
@@ -498,13 +518,18 @@ class Tomo:
     density:str = 'auto'  # auto, dark or bright
     ignore:str = 'auto'   # value of the mask that means not annotated: auto, none or a number
     wanted:float = 0.     # Å, voxel size that the network knows; 0: any
+    spread:float = 1.2    # factor by which voxels may be finer or coarser
+    zoom:float = 0.       # how much larger the network should see it; 0: as the voxel sizes say
     notes:list = field(default_factory=list) # sentences for the reader
 
     def __post_init__(self):
-        self.seen, resampled = at_pixel(self.vol, self.pixel, self.wanted, self.name)
+        options = dict(spread=self.spread, zoom=self.zoom)
+        self.seen, resampled = at_pixel(self.vol, self.pixel, self.wanted, self.name, **options)
         self.scale = measure_scale(self.seen, self.name, self.density)
         self.voxels = self.scale.voxels if self.seen is self.vol else fingerprint(self.vol)
-        self.notes = [*self.notes, *resampled, *scale_notes(self.scale, self.name, self.density)]
+        self.notes = [*self.notes, *resampled]
+        self.sign_at = len(self.notes) # where the note on its sign stands
+        self.notes += scale_notes(self.scale, self.name, self.density)
         self.files = _files(self.vol)
         if self.msk is not None: self._take_mask()
 
@@ -515,6 +540,14 @@ class Tomo:
         self.files += _files(self.msk.vol)
         self.rows = self.msk.rows
         self.notes.append(self.msk.note)
+
+    def take_sign(self,
+        sign:int, # 1: dark, -1: bright
+        why:str,  # what decided it
+    ):
+        "Decide again whether membranes are dark or bright."
+        self.scale = replace(self.scale, sign=sign)
+        self.notes[self.sign_at] = _sign_note(self.name, sign, why)
 
     @property
     def membrane_range(self):
@@ -530,13 +563,15 @@ class Tomo:
         pixel:float=0.,     # Å, where the header is wrong; 0: what it says
         ignore:str='auto',  # value of the mask that means not annotated: auto, none or a number
         wanted:float=0.,    # Å, voxel size that the network knows; 0: any
+        spread:float=1.2,   # factor by which voxels may be finer or coarser
+        zoom:float=0.,      # how much larger the network should see it; 0: as the voxel sizes say
         folder:str|Path='', # where packed files are unpacked; empty: the folder for temporary files
     ):
         "Open a tomogram and its mask."
         check_ranges(dict(pixel=pixel), dict(pixel=(0, 1000)))
         vol = open_volume(tomo, pixel, folder)
         msk = _open_mask(mask, vol, ignore, folder) if mask else None
-        return cls(vol, msk, vol.pixel, vol.path.name, density, ignore, wanted, vol.notes)
+        return cls(vol, msk, vol.pixel, vol.path.name, density, ignore, wanted, spread, zoom, vol.notes)
 
 # %% ../nbs/00_data.ipynb #969eff37
 def check_unchanged(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['tally', 'scores', 'pr_curve', 'choose_threshold', 'average_precision', 'calibration', 'by_slice', 'bootstrap',
-           'surface_dice', 'cldice', 'angles_to_beam', 'recall_by_angle']
+           'surface_dice', 'cldice', 'line_scores', 'angles_to_beam', 'recall_by_angle']
 
 # %% ../nbs/12_metrics.ipynb #bd767e9c
 import numpy as np
@@ -316,6 +316,36 @@ def cldice(
     precision, recall = inside / np.maximum(length, 1)
     if precision + recall == 0: return 0.
     return float(2 * precision * recall / (precision + recall))
+
+# %% ../nbs/12_metrics.ipynb #d4a699f6
+def line_scores(
+    mask:np.ndarray,        # (y, x), what was found, bool or 0/1
+    line:np.ndarray,        # (y, x), one pixel wide along each membrane, bool or 0/1
+    ignore:np.ndarray=None, # (y, x), where nobody could decide, bool or 0/1; None: nowhere
+    tolerance:float=3.,     # pixels
+)->dict: # precision, recall, f1: 0..1; precision is nan where nothing was found, recall where nothing is
+    "Compare the skeleton of a mask with lines drawn by hand."
+    found = skeletonize(np.asarray(mask) == 1)
+    drawn = np.asarray(line) == 1
+    if ignore is not None:
+        found &= np.asarray(ignore) != 1
+        drawn &= np.asarray(ignore) != 1
+    precision = _share_near(found, drawn, tolerance)
+    recall = _share_near(drawn, found, tolerance)
+    both = np.nan_to_num([precision, recall])
+    f1 = float(2 * both.prod() / both.sum()) if both.sum() else 0.
+    return dict(precision=precision, recall=recall, f1=f1)
+
+def _share_near(
+    points:np.ndarray, # (y, x) bool
+    others:np.ndarray, # (y, x) bool
+    tolerance:float,   # pixels
+)->float: # 0..1, nan without a point
+    "The share of points that have one of the others within the tolerance."
+    if not points.any(): return float('nan')
+    if not others.any(): return 0.
+    away = distance_transform_edt(~others)
+    return float((away[points] <= tolerance).mean())
 
 # %% ../nbs/12_metrics.ipynb #da032677
 def angles_to_beam(

@@ -636,6 +636,15 @@ def _mean_pixel(
     if not all(sizes): return None
     return round(float(np.exp(np.mean(np.log(sizes)))), 2)
 
+def _spread(
+    part:list, # of (Tomo, range of slices)
+)->float: # 1.2 or more
+    "By which factor the voxels of a part are finer or coarser than their mean."
+    mean = _mean_pixel(part)
+    if not mean: return 1.2
+    factors = [max(tomo.pixel / mean, mean / tomo.pixel) for tomo, _ in part]
+    return round(max(1.2, *factors), 2)
+
 def _density(
     part:list, # of (Tomo, range of slices)
 )->str: # bright where all tomograms were taken as bright, else dark
@@ -685,6 +694,7 @@ def run_card(
         threshold=threshold,
         threshold_range=[chosen['low'], chosen['high']],
         pixel=_mean_pixel(parts['train']),
+        spread=_spread(parts['train']),
         density=_density(parts['train']),
         best_epoch=1 + int(np.argmin([row['val_loss'] for row in fit.history])),
         scores={part: scores(sum(tallies), threshold) for part, tallies in counts.items()},

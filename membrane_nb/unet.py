@@ -416,6 +416,7 @@ class Card(BaseModel):
     model_config = ConfigDict(strict=True, extra='allow', frozen=True)
     threshold: float = Field(.5, gt=0, lt=1)       # probability from which a voxel is membrane
     pixel: float = 0.                              # Å, voxel size of the training data; 0: unknown
+    spread: float = Field(1.2, ge=1)               # factor by which voxels may be finer or coarser
     density: Literal['auto', 'dark', 'bright'] = 'dark' # how the training data was taken
     commit: str|None = None                        # of the library
     parameters: dict = {}                          # of the run

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MEMBRANE_COLOUR', 'IGNORE_COLOUR', 'TRUE_COLOUR', 'FALSE_COLOUR', 'MISSED_COLOUR', 'contrast_limits', 'to_uint8',
            'overlay', 'render_slice', 'scale_bar', 'show_images', 'overlay_errors', 'show_slices', 'show_errors',
-           'jpeg', 'browse', 'show_ortho', 'show_surface', 'surface']
+           'show_zooms', 'jpeg', 'browse', 'show_ortho', 'show_surface', 'surface']
 
 # %% ../nbs/11_view.ipynb #8b41a0ed
 import io
@@ -299,6 +299,20 @@ def show_errors(
         imgs.append(overlay_errors(render_slice(vol[z], lo, hi), *masks))
     titles = [f'z = {z}: green true, red false, blue missed' for z in zs]
     return show_images(imgs, titles, pixel=_pixel(vol, pixel))
+
+# %% ../nbs/11_view.ipynb #390f9d75
+def show_zooms(
+    img:np.ndarray,     # (y, x), grey values
+    probs:list,         # of (y, x) probabilities, one a zoom
+    zooms:tuple,        # how much larger the network saw the slice
+    threshold:float=.5, # probability from which a voxel is membrane
+)->Figure:
+    "A slice as it is, and with what a network found when it saw it smaller or larger."
+    imgs = [img] * (1 + len(probs))
+    msks = [None, *(prob >= threshold for prob in probs)]
+    titles = ['the slice']
+    for zoom, msk in zip(zooms, msks[1:]): titles.append(f'zoom {zoom:g}: {msk.mean():.1%} is membrane')
+    return show_images(imgs, titles, msks, limits=contrast_limits(img[None]), width=2.8)
 
 # %% ../nbs/11_view.ipynb #1040fdba
 def jpeg(
