@@ -216,10 +216,10 @@ def augment_patch(
     msk:np.ndarray, # (y, x) uint8
     rng:np.random.Generator, # decides
 )->tuple: # img and msk
-    "Flip and turn a patch, then make some other changes; one patch of ten becomes one slice repeated."
+    "Flip and turn a patch, then make some other changes; in one of ten membranes become bright, and are none."
     img, msk = random_flip_rot90(img, msk, rng)
     affine, gamma, noise, cutout = rng.random(4) < 1 / 3
-    slope, repeat = rng.random(2) < .1
+    slope, repeat, bright = rng.random(3) < .1
     if affine: img, msk = random_affine(img, msk, rng)
     if gamma: img = random_gamma(img, rng)
     if slope: img = random_slope(img, rng)
@@ -227,4 +227,5 @@ def augment_patch(
     if noise: img = random_noise(img, rng)
     if repeat: img = np.repeat(img[len(img) // 2][None], len(img), axis=0)
     if cutout: img, msk = random_cutout(img, msk, rng)
+    if bright: img, msk = -img, np.where(msk == 1, 0, msk).astype(np.uint8)
     return img, msk
