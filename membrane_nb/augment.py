@@ -197,7 +197,9 @@ def _lose_slices(
     return img[nearest]
 
 # %% ../nbs/17_augment.ipynb #ab1d226b
-_FILTERS = {random_blur: .25, random_spectrum: .25, random_wedge: .25, random_sharpen: .125, random_coarsen: .125}
+# how often each is used
+_FILTERS = {random_blur: .25, random_spectrum: .25, random_wedge: .25,
+            random_sharpen: .125, random_coarsen: .125}
 
 def _random_filter(
     img:np.ndarray, # (k, y, x) float32
@@ -216,7 +218,7 @@ def augment_patch(
     msk:np.ndarray, # (y, x) uint8
     rng:np.random.Generator, # decides
 )->tuple: # img and msk
-    "Flip and turn a patch, then make some other changes; in one of ten membranes become bright, and are none."
+    "Flip and turn a patch, then make some of the other changes."
     img, msk = random_flip_rot90(img, msk, rng)
     affine, gamma, noise, cutout = rng.random(4) < 1 / 3
     slope, repeat, bright = rng.random(3) < .1

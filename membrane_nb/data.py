@@ -676,6 +676,7 @@ def read_parts(
     mask:str,     # MRC file of its shape, or empty
     manifest:str, # CSV instead of the two, or empty
     k:int,        # slices a patch reads, odd
+    tuning:bool=False, # too few slices to split may train, validate and test all the same
     **options,    # of `Tomo.open`: density, pixel, ignore, folder
 )->dict: # train, val, test: lists of (Tomo, range of slices); empty where nothing was named
     "The parts of a run; what cannot be learnt from raises `InputError`."
@@ -687,7 +688,13 @@ def read_parts(
     if manifest: return read_manifest(manifest, **options)
     if not tomo: return {}
     opened = Tomo.open(tomo, mask, **options)
-    parts = split_tomo(opened, k)
+    try: parts = split_tomo(opened, k)
+    except InputError:
+        if not tuning: raise
+        parts = dict.fromkeys(PARTS, opened.membrane_range)
+        few = 'too few of its slices are annotated to keep some apart'
+        so = 'the scores say how well they were learnt, not how well others will be'
+        opened.notes.append(f'{opened.name}: {few}; {so}')
     words = dict(train='train', val='validate', test='test')
     said = [f'{zs.start} to {zs.stop - 1} to {words[part]}' for part, zs in parts.items()]
     opened.notes.append(f'{opened.name}: slices ' + ', '.join(said))

@@ -75,13 +75,14 @@ def sign_votes(
     depth, *plane = tomo.seen.shape
     middle = tuple(slice(max(0, n // 2 - 256), n // 2 + 256) for n in plane)
     found = np.zeros(2)
-    for z in sorted({depth // 4, depth // 2, 3 * depth // 4}):
+    zs = sorted({depth // 4, depth // 2, 3 * depth // 4})
+    for z in zs:
         _, slab = next(slabs(tomo.seen, dark, net.k, range(z, z + 1)))
         part = slab[:, *middle]
         for i, sign in enumerate((1, -1)):
             prob = predict_slice(net, sign * part).sigmoid()
             found[i] += float((prob >= threshold).float().mean())
-    return tuple(found / len({depth // 4, depth // 2, 3 * depth // 4}))
+    return tuple((found / len(zs)).tolist())
 
 def find_sign(
     tomo:Tomo,       # a tomogram, its scale measured
@@ -376,9 +377,11 @@ def steps(self:Job):
 def advice(self:Job)->list: # a sentence or none
     "What to try where less than a thousandth of the voxels was found to be membrane."
     if self.share >= .001: return []
-    ways = ('look at it at other scales (`try_zooms` in 04_infer; zoom), name the sign (density), lower the threshold '
-            f'(now {self.threshold:g}), let the network adapt (adapt), or annotate three slices (recipes/finetune.yaml)')
-    return [f'{self.tomo.name}: {self.share:.2%} of the voxels were found to be membrane; if there is more, {ways}']
+    ways = ['look at other scales (try_zooms of 04_infer) and name one (zoom)', 'name the sign (density)',
+            f'lower the threshold (now {self.threshold:g})', 'let the network adapt (adapt)',
+            'or annotate one slice to three and train on them (recipes/finetune.yaml)']
+    found = f'{self.share:.2%} of the voxels were found to be membrane'
+    return [f'{self.tomo.name}: {found}; if there is more: {", ".join(ways)}']
 
 # %% ../nbs/04_infer.ipynb #58f43c39
 @patch
@@ -411,16 +414,16 @@ def _at_zoom(self:Job,
 @patch
 def learn_look(self:Job):
     "Adapt the network to the tomogram, look at the middle slice before and after, and write it."
-    before = load_unet(self.weights).to(self.record['device'])
-    after = adapt(before, self.tomo, self.threshold)
+    net = load_unet(self.weights).to(self.record['device'])
+    learned = adapt(net, self.tomo, self.threshold)
     self.looks = [self.try_zooms((1.,))[0]]
-    net = in_tiles(fuse_batchnorm(copy.deepcopy(after)), self.tomo.seen.shape, self.record['tile'])
+    net = in_tiles(fuse_batchnorm(copy.deepcopy(learned)), self.tomo.seen.shape, self.record['tile'])
     self.net = Mirrored(net) if self.record['tta'] else net
     self.looks += self.try_zooms((1.,))
-    shares = [float((prob >= self.threshold).mean()) for prob in self.looks]
-    self._say([f'{self.tomo.name}: the network adapted to it; of the middle slice {shares[0]:.2%} was found before, '
-               f'{shares[1]:.2%} after'])
-    self._write_weights(after)
+    before, after = [float((prob >= self.threshold).mean()) for prob in self.looks]
+    found = f'{before:.2%} of the middle slice was membrane before, {after:.2%} is after'
+    self._say([f'{self.tomo.name}: the network adapted to it; {found}'])
+    self._write_weights(learned)
 
 @patch
 def _write_weights(self:Job,
@@ -430,10 +433,11 @@ def _write_weights(self:Job,
     state = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
     save_file(state, self.results.part/'weights.safetensors')
     tomo = self.tomo
-    card = read_card(self.weights).model_dump() | dict(adapted_to=tomo.name, commit=library_commit(), date=self.record['date'])
-    seen = dict(name=tomo.name, part='train', slices=[0, len(tomo.vol)], tomogram=tomo.voxels, mask='none was looked at')
+    here = dict(adapted_to=tomo.name, commit=library_commit(), date=self.record['date'])
+    card = read_card(self.weights).model_dump() | here
+    seen = dict(name=tomo.name, part='train', slices=[0, len(tomo.vol)], tomogram=tomo.voxels)
     earlier = [known | dict(run=known['run'] + 1) for known in read_provenance(self.weights)]
-    write_card(self.results.part, card, [seen, *earlier])
+    write_card(self.results.part, card, [seen | dict(mask='none was looked at'), *earlier])
 
 # %% ../nbs/04_infer.ipynb #bcfb8351
 @patch
@@ -528,8 +532,8 @@ def membrane_infer(
         with _ends_cleanly():
             if not tomo: raise InputError('--tomo: none named; wanted a tomogram (MRC)')
             job = open_job(
-                tomo, weights, output, '', threshold, tile, tta, device, min_size, density, pixel, zoom, adapt,
-                overwrite=overwrite, root=Path.cwd())
+                tomo, weights, output, '', threshold, tile, tta, device, min_size, density, pixel,
+                zoom, adapt, overwrite=overwrite, root=Path.cwd())
             for note in job.notes: print(note, file=sys.stderr)
             folder = job.run()
             names = sorted(path.name for path in folder.iterdir() if path.name[0] != '.')

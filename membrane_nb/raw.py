@@ -11,8 +11,8 @@ import numpy as np
 from scipy import fft, ndimage
 
 from .fourier import back_project, filter_fourier, frequencies, missing_wedge, project
-from .phantom import (ORGANELLES, bilayer, blobs, crowd, ctf, lookalikes, membranes, random_rotation,
-                                 smooth_noise, spatial_frequency, warped_grid)
+from .phantom import (ORGANELLES, bilayer, blobs, crowd, ctf, lookalikes, membranes,
+                                 random_rotation, smooth_noise, spatial_frequency, warped_grid)
 from .phantom import _HALF_THICKNESS, _log_uniform
 
 # %% ../nbs/09_raw.ipynb #646d0f1d

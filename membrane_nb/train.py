@@ -73,25 +73,34 @@ def phantom_parts(
     half = (max(1, shape[0] // 2), *shape[1:])
     shapes = [shape] * n + [half] * 2 * few
     seeds = range(1000 * seed, 1000 * seed + len(shapes))
-    kinds = ['phantom'] * len(seeds)
-    if pixel: kinds = ['raw phantom' if int((i + 1) * raw) > int(i * raw) else 'various phantom' for i in range(len(seeds))]
-    make = partial(_one_phantom, pixels=(pixel / zoom, pixel * zoom), folder=folder if pixel else '')
+    kinds = _kinds(len(seeds), raw) if pixel else ['phantom'] * len(seeds)
+    make = partial(_one_phantom, pixels=(pixel / zoom, pixel * zoom), folder=folder)
     if pixel and workers:
         with ProcessPoolExecutor(workers, get_context('spawn')) as pool:
             made = list(pool.map(make, kinds, seeds, shapes))
-    else: made = list(map(make, kinds, seeds, shapes))
+    else:
+        made = list(map(make, kinds, seeds, shapes))
     tomos = []
     for kind, seed, (vol, msk, size) in zip(kinds, seeds, made):
         name = f'{kind} {seed}'
         if kind == 'raw phantom': msk = Mask(msk, '2', f'mask of {name}', bare=True)
         tomo = Tomo(vol, msk, size, name, density='dark')
-        tomos.append((tomo, range(len(tomo.vol))))
+        tomos.append((tomo, range(len(vol))))
     return dict(train=tomos[:n], val=tomos[n:n + few], test=tomos[n + few:])
 
+# %% ../nbs/03_train.ipynb #84d0c238
 def phantom_code()->str: # eight hexadecimal digits
     "What the phantoms of this library look like: another name for other bits."
     small = [make(0, (8, 64, 64))[0].tobytes() for make in (random_phantom, raw_phantom)]
     return hashlib.sha256(b''.join(small)).hexdigest()[:8]
+
+def _kinds(
+    n:int,     # phantoms
+    raw:float, # share of raw ones, 0..1
+)->list: # of n words, the raw ones evenly spread
+    "Which of the phantoms are raw."
+    up_to = [int(i * raw) for i in range(n + 1)]
+    return ['raw phantom' if up_to[i] < up_to[i + 1] else 'various phantom' for i in range(n)]
 
 def _one_phantom(
     kind:str,        # phantom, various phantom or raw phantom
@@ -554,7 +563,7 @@ def open_run(
     scratch = scratch_folder(results.folder.parent)
     check_room(scratch, _checkpoint_bytes(p), 'the checkpoint')
     options = dict(density=p['density'], pixel=p['pixel'], ignore=p['ignore'], folder=scratch)
-    parts = read_parts(p['tomo'], p['mask'], p['manifest'], p['k'], **options)
+    parts = read_parts(p['tomo'], p['mask'], p['manifest'], p['k'], net is not None, **options)
     results.inputs += [file.path for tomo in _all_tomos(parts) for file in tomo.files]
     results.check() # again, with the files that a manifest names
     notes = _notes(parts, before, p['near'])
@@ -587,9 +596,10 @@ def _make_parts(self):
     "Make phantoms where no tomogram is named, and the masks that `near` asks for."
     p = self.parameters
     if not self.parts:
-        folder = Path(p['output'] or output_root())/'phantoms'/phantom_code()
-        self.parts = phantom_parts(p['seed'], p['phantoms'], pixel=p['phantom_pixel'], zoom=p['phantom_zoom'],
-                                   raw=p['phantom_raw'], workers=p['workers'], folder=folder)
+        folder = ''
+        if p['phantom_pixel']: folder = Path(p['output'] or output_root())/'phantoms'/phantom_code()
+        look = dict(pixel=p['phantom_pixel'], zoom=p['phantom_zoom'], raw=p['phantom_raw'])
+        self.parts = phantom_parts(p['seed'], p['phantoms'], **look, workers=p['workers'], folder=folder)
     if not p['near']: return
     for tomo in _all_tomos(self.parts):
         tomo.msk = only_near(tomo.msk, tomo.pixel, p['near'], self.results.part)
@@ -645,6 +655,18 @@ def _spread(
     factors = [max(tomo.pixel / mean, mean / tomo.pixel) for tomo, _ in part]
     return round(max(1.2, *factors), 2)
 
+def _distance(
+    parts:dict, # train, val, test: lists of (Tomo, range of slices)
+)->dict: # slices and nm (0 where the voxel size is unknown); empty where they share no tomogram
+    "How near the test slices are to those that trained; 0 slices: the same."
+    near = []
+    for tomo, zs in parts['test']:
+        for other, learnt in parts['train']:
+            if other.voxels != tomo.voxels: continue
+            apart = max(zs.start - learnt.stop + 1, learnt.start - zs.stop + 1, 0)
+            near.append(dict(slices=apart, nm=round(apart * tomo.pixel / 10, 1)))
+    return min(near, key=lambda d: d['slices'], default={})
+
 def _density(
     part:list, # of (Tomo, range of slices)
 )->str: # bright where all tomograms were taken as bright, else dark
@@ -698,6 +720,7 @@ def run_card(
         density=_density(parts['train']),
         best_epoch=1 + int(np.argmin([row['val_loss'] for row in fit.history])),
         scores={part: scores(sum(tallies), threshold) for part, tallies in counts.items()},
+        test_distance=_distance(parts),
         data={part: _in_words(tomos) for part, tomos in parts.items()},
         commit=library_commit(),
         versions=versions(),

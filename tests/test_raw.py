@@ -46,7 +46,7 @@ def test_one_seed_one_phantom_and_another_seed_another():
 def test_phantoms_of_cards_stay_as_they_are():
     "The masks are exact; grey values may differ in the last bits from machine to machine."
     digests = [hashlib.sha256(raw_phantom(seed, (6, 64, 64))[1].tobytes()).hexdigest()[:8] for seed in range(4)]
-    assert digests == ['7c4e8564', '3859bfab', 'a510a9db', '88e0e069']
+    assert digests == ['64974da0', 'de676bae', 'dfa60e31', 'e48ca7cc']
 
 
 def test_types_ranges_and_labels():

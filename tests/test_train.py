@@ -4,12 +4,16 @@ import csv
 import numpy as np
 import pytest
 import torch
+import yaml
 from membrane_nb.checks import InputError
 from membrane_nb.metrics import choose_threshold
+from membrane_nb.phantom import phantom
+from membrane_nb.results import repo_root
 from membrane_nb.sampler import Patches
 from membrane_nb.train import (Fit, bce_dice, check_run, evaluate, loss_sums, open_run, phantom_parts, provenance_of,
                                run_card, write_run)
 from membrane_nb.unet import UNet, read_card, read_provenance
+from membrane_nb.volume import write_mrc
 from test_door import parameters
 
 
@@ -100,3 +104,27 @@ def test_what_is_written_is_read(small, trained, tmp_path):
     assert read_card(tmp_path/'weights.safetensors').threshold == card['threshold']
     assert len(read_provenance(tmp_path/'weights.safetensors')) == len(seen)
     assert len(list(csv.DictReader(open(tmp_path/'history.csv')))) == 5
+
+
+def one_slice(tmp_path):
+    "A tomogram with a single annotated slice, as files."
+    vol, msk, pixel = phantom((16, 96, 96), seed=6)
+    msk = np.where(np.arange(16)[:, None, None] == 8, msk, 2).astype(np.int8)
+    write_mrc(tmp_path/'cell.mrc', vol, pixel)
+    write_mrc(tmp_path/'mask.mrc', msk, pixel)
+    return dict(tomo=str(tmp_path/'cell.mrc'), mask=str(tmp_path/'mask.mrc'))
+
+
+def test_fine_tuning_works_from_one_slice_and_the_card_says_so(tmp_path):
+    tuning = yaml.safe_load((repo_root()/'recipes'/'finetune.yaml').read_text())
+    small = dict(output=str(tmp_path/'runs'), device='cpu', patch=32, patches_per_epoch=8, epochs=1)
+    run = open_run(parameters(**tuning | one_slice(tmp_path) | small))
+    assert any('too few of its slices' in note for note in run.notes)
+    fit = run.start()
+    for _ in fit.run(run.results.part/'last.ckpt', run.about): pass
+    assert run.score(fit)['test_distance'] == dict(slices=0, nm=0.)
+
+
+def test_training_from_nothing_still_wants_three_slices(tmp_path):
+    with pytest.raises(InputError, match='at least three'):
+        open_run(parameters(**one_slice(tmp_path), output=str(tmp_path/'runs'), device='cpu'))
