@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['random_flip_rot90', 'random_affine', 'random_gamma', 'random_blur', 'random_spectrum', 'random_wedge',
-           'random_sharpen', 'random_coarsen', 'random_slope', 'random_noise', 'random_cutout', 'augment_patch']
+           'random_sharpen', 'random_coarsen', 'random_slope', 'random_noise', 'random_cutout', 'repeat_slice',
+           'augment_patch']
 
 # %% ../nbs/17_augment.ipynb #af65065b
 import math
@@ -196,6 +197,13 @@ def _lose_slices(
     nearest = np.clip(np.arange(k), low, k - 1 - high)
     return img[nearest]
 
+# %% ../nbs/17_augment.ipynb #67c6197e
+def repeat_slice(
+    img:np.ndarray, # (k, y, x)
+)->np.ndarray: # (k, y, x)
+    "The middle slice in place of all others, as a single picture is shown to the network."
+    return np.repeat(img[len(img) // 2][None], len(img), axis=0)
+
 # %% ../nbs/17_augment.ipynb #ab1d226b
 # how often each is used
 _FILTERS = {random_blur: .25, random_spectrum: .25, random_wedge: .25,
@@ -227,7 +235,7 @@ def augment_patch(
     if slope: img = random_slope(img, rng)
     img = _random_filter(img, rng)
     if noise: img = random_noise(img, rng)
-    if repeat: img = np.repeat(img[len(img) // 2][None], len(img), axis=0)
+    if repeat: img = repeat_slice(img)
     if cutout: img, msk = random_cutout(img, msk, rng)
     if bright: img, msk = -img, np.where(msk == 1, 0, msk).astype(np.uint8)
     return img, msk

@@ -119,6 +119,13 @@ MUTANTS = {
     '16_fourier': [
         ('tilt) + 1 - angle', 'tilt) - 9 - angle'),
         ("x if axis == 'y' else y", "y if axis == 'y' else x"),
+        ('x = (s[:, None] - sin * z) / cos', 'x = (s[:, None] + sin * z) / cos'),
+        ('s = cos * x + sin * z[:, None]', 's = cos * x - sin * z[:, None]'),
+    ],
+    '09_raw': [
+        ('np.cos(np.radians(25))**2', 'np.cos(np.radians(75))**2'),
+        ('kept = places[full[tuple(at.T)] & off_membrane]', 'kept = places[off_membrane]'),
+        ('if bare: msk = np.zeros_like(msk)', 'if False: pass'),
     ],
     '17_augment': [
         ('return img, msk.astype(np.uint8)', 'return img, np.roll(msk, 1, 1).astype(np.uint8)'),
