@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from fastcore.script import call_parse
+from safetensors.torch import save_file
 from scipy.ndimage import label as pieces_2d
 from scipy.sparse import coo_array
-from safetensors.torch import save_file
 from scipy.sparse.csgraph import connected_components
 from torch import nn
 
@@ -94,8 +94,8 @@ def find_sign(
     seen = f'the network finds {dark:.2%} of some slices dark, {bright:.2%} bright'
     if max(dark, bright) < .001:
         return 1, f'undecided: {seen}; parameter density says another'
-    if dark >= 2 * bright: return 1, seen
-    if bright >= 2 * dark: return -1, seen
+    if dark >= 1.25 * bright: return 1, seen
+    if bright >= 1.25 * dark: return -1, seen
     return tomo.scale.sign, f'{seen}; so skewness {tomo.scale.skew:+.2f} decides'
 
 # %% ../nbs/04_infer.ipynb #86dcfc08
@@ -318,6 +318,8 @@ def open_job(
     results = Results(folder, inputs, bool(output), overwrite)
     options = dict(density=density, ignore=ignore, wanted=card.pixel or 0., spread=card.spread, zoom=zoom)
     t = _open_tomo(tomo, mask, pixel, scratch_folder(folder), options)
+    if adapt and min(t.seen.shape[1:]) < 16:
+        raise InputError(f'{t.name}: has slices of {t.seen.shape[1:]}; wanted 16 pixels to adapt to')
     net = in_tiles(net, t.seen.shape, tile)
     threshold = threshold or card.threshold
     if density == 'auto': t.take_sign(*find_sign(t, net, threshold))
@@ -404,7 +406,8 @@ def _at_zoom(self:Job,
     shape = tuple(max(1, round(n * zoom)) for n in vol.shape)
     seen = Resampled(vol, shape)
     at = min(int((z + .5) * zoom), len(seen) - 1)
-    near = seen[max(0, at - 3):at + 4]
+    reach = self.net.k // 2
+    near = seen[max(0, at - reach):at + reach + 1]
     scale = measure_scale(near, self.tomo.name, 'dark' if self.tomo.scale.sign > 0 else 'bright')
     _, slab = next(slabs(seen, scale, self.net.k, range(at, at + 1)))
     prob = predict_slice(self.net, slab).sigmoid().cpu().numpy()

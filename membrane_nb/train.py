@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'RANGES', 'loss_sums', 'bce_dice', 'phantom_parts', 'phantom_code', 'evaluate', 'Fit', 'read_checkpoint',
-           'check_run', 'check_history', 'Run', 'open_run', 'to_half', 'provenance_of', 'run_card', 'write_run',
-           'show_history', 'show_validation']
+           'check_run', 'check_history', 'Run', 'open_run', 'blend', 'to_half', 'provenance_of', 'run_card',
+           'write_run', 'show_history', 'show_validation']
 
 # %% ../nbs/03_train.ipynb #e4bb3306
 import copy, csv, hashlib, math, os, time
@@ -265,7 +265,7 @@ def save(self,
     os.replace(part, path)
 
 # %% ../nbs/03_train.ipynb #9aa6f0c6
-_FREE = 'output', 'name', 'device', 'workers', 'resume', 'overwrite' # may change when a run goes on
+_FREE = 'output', 'name', 'device', 'workers', 'resume', 'overwrite', 'blend' # may change when a run goes on
 _STATE = 'net', 'smooth', 'opt', 'best', 'history', 'rng', 'about'    # what a checkpoint holds
 
 def read_checkpoint(
@@ -378,7 +378,7 @@ CHOICES = dict(
     precision=('fp32', 'bf16'), schedule=('cosine', 'constant'), density=DENSITIES)
 RANGES = dict(
     near=(0, 10**5), pixel=(0, 1000), phantoms=(1, 10_000), phantom_pixel=(0, 100),
-    phantom_zoom=(1, 3), phantom_raw=(0, 1),
+    phantom_zoom=(1, 3), phantom_raw=(0, 1), blend=(0, .99),
     k=(1, 99), base=(1, 1024), dropout=(0, .99), patches_per_epoch=(1, 10**9), patch=(32, 4096),
     p_membrane=(0, 1), batch_size=(1, 4096), epochs=(1, 10**6), lr=(1e-12, 100), ema=(0, .999999),
     patience=(0, 10**6), weight_decay=(0, 100), bce_weight=(0, 1), seed=(0, 2**63 - 1),
@@ -394,11 +394,13 @@ def check_run(
         patch=p['patch'] % 16 == 0,
         k=p['k'] % 2 == 1,
         base=p['norm'] != 'group' or p['base'] % 8 == 0,
+        blend=p['init'] or not p['blend'],
         name=p['name'] == Path(p['name']).name and p['name'] not in ('.', '..'))
     wanted = dict(
         patch='a multiple of 16, for four halvings',
         k='an odd number of slices',
         base='a multiple of 8 with group norm',
+        blend='0 without weights to start from (init)',
         name='a plain name of a folder')
     for name in fits:
         if fits[name]: continue
@@ -604,6 +606,19 @@ def _make_parts(self):
     for tomo in _all_tomos(self.parts):
         tomo.msk = only_near(tomo.msk, tomo.pixel, p['near'], self.results.part)
 
+# %% ../nbs/03_train.ipynb #211bedc4
+def blend(
+    old:dict,    # state of the `UNet` that a run started from
+    new:dict,    # state of the same network, trained
+    share:float, # of the old one, 0..1
+)->dict: # the same tensors, between the two
+    "Weights between those before and after a training."
+    between = {}
+    for name, value in new.items():
+        if value.is_floating_point(): between[name] = value.lerp(old[name].to(value), share)
+        else: between[name] = value
+    return between
+
 # %% ../nbs/03_train.ipynb #ed4b5782
 def to_half(
     state:dict, # of a `UNet`
@@ -748,7 +763,9 @@ def score(self,
     fit:Fit, # finished
 )->dict: # of `run_card`
     "Take the best weights, choose the threshold on validation, and look at test."
-    if self.parameters['half']: fit.best = to_half(fit.best)
+    p = self.parameters
+    if p['blend']: fit.best = blend(_open_weights(p['init'])[0].state_dict(), fit.best, p['blend'])
+    if p['half']: fit.best = to_half(fit.best)
     fit.net.load_state_dict(fit.best)
     fit.net.eval()
     return run_card(self.parameters, self.parts, fit, self.before)

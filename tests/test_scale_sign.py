@@ -96,3 +96,9 @@ def test_adapting_changes_no_network_that_it_was_given():
     before = {name: value.clone() for name, value in net.state_dict().items()}
     adapt(net, Tomo(vol, pixel=pixel), .3, steps=2)
     assert all((value == before[name]).all() for name, value in net.state_dict().items())
+
+
+def test_a_picture_too_small_to_adapt_to(tmp_path):
+    vol = np.random.default_rng(0).standard_normal((9, 12, 40)).astype(np.float32)
+    path = write_mrc(tmp_path/'thin.mrc', vol, 10.).path
+    with pytest.raises(InputError, match='wanted 16 pixels to adapt to'): open_job(path, output=tmp_path/'out', adapt=True, device='cpu')

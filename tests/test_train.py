@@ -12,7 +12,7 @@ from membrane_nb.results import repo_root
 from membrane_nb.sampler import Patches
 from membrane_nb.train import (Fit, bce_dice, check_run, evaluate, loss_sums, open_run, phantom_parts, provenance_of,
                                run_card, write_run)
-from membrane_nb.unet import UNet, read_card, read_provenance
+from membrane_nb.unet import UNet, load_unet, pretrained, read_card, read_provenance
 from membrane_nb.volume import write_mrc
 from test_door import parameters
 
@@ -128,3 +128,24 @@ def test_fine_tuning_works_from_one_slice_and_the_card_says_so(tmp_path):
 def test_training_from_nothing_still_wants_three_slices(tmp_path):
     with pytest.raises(InputError, match='at least three'):
         open_run(parameters(**one_slice(tmp_path), output=str(tmp_path/'runs'), device='cpu'))
+
+
+def test_a_blend_keeps_a_share_of_the_weights_it_started_from(tmp_path):
+    "Written weights lie between those before and those trained; another share is only another ending of the same run."
+    vol, msk, pixel = phantom((40, 64, 64), seed=6)
+    files = dict(tomo=str(write_mrc(tmp_path/'cell.mrc', vol, pixel).path), mask=str(write_mrc(tmp_path/'mask.mrc', msk, pixel).path))
+    small = files | dict(output=str(tmp_path/'runs'), name='one', init='pretrained', device='cpu', patch=32, patches_per_epoch=8, epochs=1)
+    found = {}
+    for share in (0., .5):
+        run = open_run(parameters(**small, blend=share, resume=bool(found)))
+        fit = run.start()
+        for _ in fit.run(run.results.part/'last.ckpt', run.about): pass
+        run.finish(fit, run.score(fit))
+        found[share] = load_unet(tmp_path/'runs'/'one'/'weights.safetensors').state_dict()
+    before = load_unet(pretrained()).state_dict()
+    for name, value in before.items():
+        if value.is_floating_point(): assert torch.allclose(found[.5][name], (value + found[0.][name]) / 2, atol=1e-5)
+
+
+def test_a_blend_wants_weights_to_start_from(tmp_path):
+    with pytest.raises(InputError, match='parameter blend'): open_run(parameters(output=str(tmp_path), blend=.5))
