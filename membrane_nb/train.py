@@ -265,7 +265,7 @@ def save(self,
     os.replace(part, path)
 
 # %% ../nbs/03_train.ipynb #9aa6f0c6
-_FREE = 'output', 'name', 'device', 'workers', 'resume', 'overwrite', 'blend' # may change when a run goes on
+_FREE = 'output', 'name', 'device', 'workers', 'resume', 'overwrite', 'blend', 'threshold' # may change when a run goes on
 _STATE = 'net', 'smooth', 'opt', 'best', 'history', 'rng', 'about'    # what a checkpoint holds
 
 def read_checkpoint(
@@ -378,7 +378,7 @@ CHOICES = dict(
     precision=('fp32', 'bf16'), schedule=('cosine', 'constant'), density=DENSITIES)
 RANGES = dict(
     near=(0, 10**5), pixel=(0, 1000), phantoms=(1, 10_000), phantom_pixel=(0, 100),
-    phantom_zoom=(1, 3), phantom_raw=(0, 1), blend=(0, .99),
+    phantom_zoom=(1, 3), phantom_raw=(0, 1), blend=(0, .99), threshold=(0, .999),
     k=(1, 99), base=(1, 1024), dropout=(0, .99), patches_per_epoch=(1, 10**9), patch=(32, 4096),
     p_membrane=(0, 1), batch_size=(1, 4096), epochs=(1, 10**6), lr=(1e-12, 100), ema=(0, .999999),
     patience=(0, 10**6), weight_decay=(0, 100), bce_weight=(0, 1), seed=(0, 2**63 - 1),
@@ -724,7 +724,7 @@ def run_card(
     for part in ('val', 'test'):
         counts[part] = [evaluate(fit.net, [tomogram], fit.precision)[1] for tomogram in parts[part]]
     chosen = choose_threshold(counts['val'])
-    threshold = chosen['threshold']
+    threshold = parameters.get('threshold') or chosen['threshold']
     return dict(
         parameters=parameters,
         seed=parameters['seed'],
