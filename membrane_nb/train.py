@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'RANGES', 'loss_sums', 'bce_dice', 'phantom_parts', 'phantom_code', 'evaluate', 'Fit', 'read_checkpoint',
-           'check_run', 'check_history', 'Run', 'open_run', 'blend', 'to_half', 'provenance_of', 'run_card',
+           'check_run', 'check_history', 'Run', 'open_run', 'blend_states', 'to_half', 'provenance_of', 'run_card',
            'write_run', 'show_history', 'show_validation']
 
 # %% ../nbs/03_train.ipynb #e4bb3306
@@ -607,7 +607,7 @@ def _make_parts(self):
         tomo.msk = only_near(tomo.msk, tomo.pixel, p['near'], self.results.part)
 
 # %% ../nbs/03_train.ipynb #211bedc4
-def blend(
+def blend_states(
     old:dict,    # state of the `UNet` that a run started from
     new:dict,    # state of the same network, trained
     share:float, # of the old one, 0..1
@@ -764,7 +764,7 @@ def score(self,
 )->dict: # of `run_card`
     "Take the best weights, choose the threshold on validation, and look at test."
     p = self.parameters
-    if p['blend']: fit.best = blend(_open_weights(p['init'])[0].state_dict(), fit.best, p['blend'])
+    if p['blend']: fit.best = blend_states(_open_weights(p['init'])[0].state_dict(), fit.best, p['blend'])
     if p['half']: fit.best = to_half(fit.best)
     fit.net.load_state_dict(fit.best)
     fit.net.eval()

@@ -6,7 +6,7 @@ import pytest
 
 from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo, at_pixel
-from membrane_nb.infer import adapt, find_sign, open_job
+from membrane_nb.infer import adapt_network, find_sign, open_job
 from membrane_nb.metrics import scores, tally
 from membrane_nb.phantom import phantom
 from membrane_nb.raw import raw_phantom
@@ -94,7 +94,7 @@ def test_adapting_changes_no_network_that_it_was_given():
     vol, _, pixel = raw_phantom(12, (8, 64, 64))
     net = load_unet(pretrained())
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    adapt(net, Tomo(vol, pixel=pixel), .3, steps=2)
+    adapt_network(net, Tomo(vol, pixel=pixel), .3, steps=2)
     assert all((value == before[name]).all() for name, value in net.state_dict().items())
 
 
