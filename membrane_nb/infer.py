@@ -117,7 +117,7 @@ def adapt_network(
     seed:int=0,      # decides the patches
 )->UNet: # in eval mode
     "A network that has seen eight slices of the tomogram."
-    from membrane_nb.train import bce_dice, loss_sums # here, because few users adapt
+    from membrane_nb.train import bce_dice, follow, loss_sums # here, because few users adapt
     rng = np.random.default_rng(seed)
     device = next(net.parameters()).device
     student = copy.deepcopy(net).train()
@@ -136,7 +136,7 @@ def adapt_network(
         opt.zero_grad()
         loss.backward()
         opt.step()
-        _follow(teacher, student, .9)
+        follow(teacher, student, .9)
     return teacher
 
 def _random_patch(
@@ -149,18 +149,6 @@ def _random_patch(
     img = slab[:, y:y + size, x:x + size]
     img, _ = random_flip_rot90(img, img[0], rng)
     return np.ascontiguousarray(img)
-
-@torch.no_grad()
-def _follow(
-    teacher:UNet, # changed
-    student:UNet,
-    decay:float,  # share of the teacher that stays
-):
-    "Move the teacher a step towards the student."
-    new = student.state_dict()
-    for name, value in teacher.state_dict().items():
-        if value.is_floating_point(): value.lerp_(new[name], 1 - decay)
-        else: value.copy_(new[name])
 
 # %% ../nbs/04_infer.ipynb #6574b08c
 def _pieces(
@@ -419,14 +407,14 @@ def learn_look(self:Job):
     "Adapt the network to the tomogram, look at the middle slice before and after, and write it."
     net = load_unet(self.weights).to(self.record['device'])
     learned = adapt_network(net, self.tomo, self.threshold)
+    self._write_weights(learned)
     self.looks = [self.try_zooms((1.,))[0]]
-    net = in_tiles(fuse_batchnorm(copy.deepcopy(learned)), self.tomo.seen.shape, self.record['tile'])
+    net = in_tiles(fuse_batchnorm(learned), self.tomo.seen.shape, self.record['tile'])
     self.net = Mirrored(net) if self.record['tta'] else net
     self.looks += self.try_zooms((1.,))
     before, after = [float((prob >= self.threshold).mean()) for prob in self.looks]
     found = f'{before:.2%} of the middle slice was membrane before, {after:.2%} is after'
     self._say([f'{self.tomo.name}: the network adapted to it; {found}'])
-    self._write_weights(learned)
 
 @patch
 def _write_weights(self:Job,
