@@ -39,7 +39,7 @@ bench: env
 # every version of constraints.txt, for all Pythons of settings.ini at once; a cache would not see that settings.ini changed
 constraints:
 	$(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv
-	build/uv/bin/uv pip compile --no-cache --universal --python-version 3.10 --upgrade --extra dev --extra docs --no-annotate --no-header setup.py --output-file constraints.txt
+	build/uv/bin/uv pip compile --no-cache --universal --python-version 3.11 --upgrade --extra dev --extra docs --no-annotate --no-header setup.py --output-file constraints.txt
 
 # what this Makefile made, nothing of output/
 clean:

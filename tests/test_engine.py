@@ -1,0 +1,201 @@
+"A faster engine says what torch says, opens no connection, and gives way where it cannot be trusted."
+import json, subprocess, sys
+
+import numpy as np
+import pytest
+import torch
+
+from membrane_nb import engine
+from membrane_nb.checks import InputError
+from membrane_nb.data import Tomo, measure_scale, slabs
+from membrane_nb.engine import Behind, OpenVino, Predict, Torch, agree, ahead, compare, int8_path, make_int8, pick_engine, read_blocks
+from membrane_nb.infer import open_job, segment
+from membrane_nb.metrics import scores, tally
+from membrane_nb.phantom import phantom
+from membrane_nb.unet import Tiled, UNet, fuse_batchnorm, in_tiles, load_unet, predict_slice, pretrained
+from membrane_nb.volume import open_volume, write_mrc
+
+pytest.importorskip('openvino')
+
+
+@pytest.fixture(scope='module')
+def cell(): return Tomo(*phantom((12, 160, 176), seed=781), name='cell', density='dark')
+
+
+@pytest.fixture(scope='module')
+def shipped(): return fuse_batchnorm(load_unet(pretrained()))
+
+
+def slab_of(cell, k): return next(slabs(cell.vol, cell.scale, k, range(6, 7)))[1]
+
+
+@pytest.mark.parametrize('precision, largest', [('fp32', 1e-4), ('bf16', .1), ('int8', .4)])
+def test_openvino_says_what_torch_says(cell, shipped, precision, largest):
+    path = int8_path(pretrained()) if precision == 'int8' else ''
+    found = compare(OpenVino(shipped, precision, path), Torch(shipped), slab_of(cell, 7), .5)
+    assert agree(found) and found['largest'] < largest
+
+
+@pytest.mark.parametrize('shape', [dict(k=1, base=4), dict(k=3, base=8, norm='group'), dict(k=3, base=4, norm='none', depth=2), dict(k=3, base=4, dims=3)])
+@pytest.mark.parametrize('size', [(33, 50), (64, 16)])
+def test_any_network_on_any_slice(shape, size):
+    torch.manual_seed(0)
+    net = fuse_batchnorm(UNet(**shape))
+    slab = np.random.default_rng(0).normal(size=(shape['k'], *size)).astype(np.float32)
+    assert torch.allclose(predict_slice(OpenVino(net), slab), predict_slice(net, slab), atol=2e-4)
+
+
+def test_tiles_are_run_by_openvino_too(cell, shipped):
+    slab, vino = slab_of(cell, 7), OpenVino(shipped)
+    assert torch.allclose(predict_slice(Tiled(vino, 64), slab).sigmoid(), predict_slice(vino, slab).sigmoid(), atol=1e-4)
+
+
+def test_the_shipped_weights_have_their_int8_beside_them():
+    assert int8_path(pretrained()).parent == pretrained().parent
+
+
+def test_an_int8_model_is_made_once_and_belongs_to_its_weights(cell, tmp_path, monkeypatch):
+    pytest.importorskip('nncf')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
+    monkeypatch.setattr(engine, 'calibration_slabs', lambda k: [slab_of(cell, k)[None, :, :64, :64]] * 3)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        torch.save(UNet(3, 4).state_dict(), tmp_path/'w.pt')
+        path = int8_path(tmp_path/'w.pt')
+        assert not path.exists() # also where other weights had that name before
+        net = fuse_batchnorm(load_unet(tmp_path/'w.pt'))
+        fast, record, _ = pick_engine(net, cell, .5, tmp_path/'w.pt', 'openvino', 'int8')
+        assert path.exists() and record['precision'] == 'int8' and fast.precision == 'int8'
+    assert len(list((tmp_path/'cache'/'membrane_nb').glob('*.xml'))) == 2
+    before = path.stat().st_mtime_ns
+    assert make_int8(tmp_path/'w.pt').stat().st_mtime_ns > before # and again only where it is asked for
+
+
+def test_an_engine_that_differs_gives_way(cell, shipped, monkeypatch):
+    bad = dict(largest=1., mean=.1, changed=.1)
+    monkeypatch.setattr(engine, 'compare', lambda *args: bad)
+    fast, record, notes = pick_engine(shipped, cell, .5, pretrained())
+    assert (record, notes) == (dict(engine='torch', precision='fp32'), []) and fast.net is shipped
+
+
+def test_an_engine_that_was_named_is_taken_and_its_difference_said(cell, shipped, monkeypatch):
+    monkeypatch.setattr(engine, 'compare', lambda *args: dict(largest=1., mean=.1, changed=.1))
+    fast, record, notes = pick_engine(shipped, cell, .5, pretrained(), 'openvino', 'bf16')
+    assert fast.precision == 'bf16' and 'DIFFERS from torch' in notes[0]
+
+
+def test_without_openvino_torch_runs(cell, shipped, monkeypatch, tmp_path):
+    monkeypatch.setattr(engine, '_openvino', lambda: None)
+    assert pick_engine(shipped, cell, .5, pretrained())[1] == dict(engine='torch', precision='fp32')
+    with pytest.raises(InputError, match='openvino is not installed'): open_job(output=tmp_path/'out', engine='openvino', device='cpu')
+
+
+@pytest.mark.parametrize('options, said', [
+    (dict(engine='onnx'), 'parameter engine'), (dict(precision='fp8'), 'parameter precision'), (dict(engine='torch', precision='int8'), 'not for torch')])
+def test_what_does_not_go_together_is_refused(tmp_path, options, said):
+    with pytest.raises(InputError, match=said): open_job(output=tmp_path/'out', device='cpu', **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_record_says_what_ran(cell, tmp_path):
+    path = write_mrc(tmp_path/'cell.mrc', cell.vol, cell.pixel).path
+    job = open_job(path, output=tmp_path/'out', device='cpu')
+    record = json.loads((job.run(pictures=False)/'segmentation.json').read_text())
+    assert record['engine'] == 'openvino' and record['against_torch'].keys() == {'largest', 'mean', 'changed'} and 'openvino' in record['versions']
+    exact = open_job(path, output=tmp_path/'exact', device='cpu', engine='torch')
+    record = json.loads((exact.run(pictures=False)/'segmentation.json').read_text())
+    assert (record['engine'], record['precision']) == ('torch', 'fp32') and 'against_torch' not in record
+    a, b = (open_volume(tmp_path/name/'mask.mrc')[:] for name in ('out', 'exact'))
+    assert scores(tally(a > 0, b))['dice'] > .98
+
+
+def test_no_connection_is_opened(cell, tmp_path):
+    "Every socket raises, and so does the package that would report."
+    path = write_mrc(tmp_path/'cell.mrc', cell.vol, cell.pixel).path
+    code = f"""
+import socket, sys
+def closed(*args, **options): raise AssertionError('a connection was opened')
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = closed
+from membrane_nb.infer import open_job
+job = open_job({str(path)!r}, output={str(tmp_path/'out')!r}, device='cpu', engine='openvino', precision='bf16')
+job.run(pictures=False)
+assert sys.modules.get('openvino_telemetry') is None
+print(job.record['engine'])
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.stdout.split() == ['openvino'], done.stderr
+
+
+class Small(torch.nn.Module):
+    "A network for which memory runs out with more than `most` slabs."
+    k, depth = 3, 2
+    def __init__(self, most):
+        super().__init__()
+        self.most, self.seen, self.weight = most, [], torch.nn.Parameter(torch.zeros(1))
+    def forward(self, x):
+        self.seen.append(len(x))
+        if len(x) > self.most: raise torch.cuda.OutOfMemoryError('no memory')
+        return x[:, 1:2]
+
+
+@pytest.mark.parametrize('most, tried', [(8, [8, 2]), (3, [8, 4, 2, 2, 2, 2, 2]), (1, [8, 4, 2] + 10 * [1])])
+def test_where_memory_runs_out_half_as_many_slabs_are_taken(most, tried):
+    block = np.random.default_rng(0).normal(size=(12, 8, 8)).astype(np.float32)
+    net = Small(most)
+    probs = np.stack(list(Predict(net, 8)(block)))
+    assert net.seen == tried and np.allclose(probs, 1 / (1 + np.exp(-block[1:-1])), atol=1e-6)
+
+
+def test_memory_that_does_not_hold_one_slab_is_an_error():
+    with pytest.raises(torch.cuda.OutOfMemoryError): list(Predict(Small(0), 2)(np.zeros((3, 8, 8), np.float32)))
+
+
+@pytest.mark.parametrize('shape', [(1, 20, 30), (5, 33, 16), (70, 600, 700)])
+def test_blocks_hold_the_slabs(shape):
+    vol = np.random.default_rng(0).integers(0, 200, shape).astype(np.uint8)
+    scale, net = measure_scale(vol, density='dark'), Small(1)
+    windows = (block[i:i + net.k] for block in read_blocks(vol, scale, net) for i in range(len(block) - net.k + 1))
+    for (z, slab), window in zip(slabs(vol, scale, net.k, range(len(vol))), windows, strict=True):
+        assert np.array_equal(window[:, 2:2 + shape[1], 2:2 + shape[2]], slab), z
+
+
+def test_blocks_change_nothing_but_the_last_bit_of_a_sigmoid(cell, shipped):
+    prob = np.empty(cell.vol.shape, np.float32)
+    assert list(segment(cell.vol, cell.scale, Torch(shipped), prob)) == list(range(len(prob)))
+    for z, slab in slabs(cell.vol, cell.scale, shipped.k, range(len(prob))):
+        assert np.allclose(prob[z], predict_slice(shipped, slab).sigmoid().numpy(), rtol=1e-6, atol=1e-7)
+
+
+def test_an_error_of_a_thread_reaches_the_reader(cell, shipped):
+    class Broken:
+        shape, dtype = cell.vol.shape, cell.vol.dtype
+        def __len__(self): return self.shape[0]
+        def __getitem__(self, z):
+            if z == 7: raise OSError('the disk is gone')
+            return cell.vol[z]
+    class Full(dict):
+        def __setitem__(self, z, img):
+            if z == 4: raise OSError('the disk is full')
+    net = in_tiles(Torch(shipped), cell.vol.shape)
+    with pytest.raises(OSError, match='gone'): list(segment(Broken(), cell.scale, net, {}))
+    with pytest.raises(OSError, match='full'): list(segment(cell.vol, cell.scale, net, Full()))
+
+
+def test_items_stay_in_order_and_errors_are_raised():
+    assert list(ahead(iter(range(5)))) == list(range(5))
+    with pytest.raises(ZeroDivisionError):
+        with Behind(lambda n: 1 / n) as work:
+            for n in (2, 1, 0, 1): work(n)
+    assert next(ahead(iter([1, 2, 3]))) == 1 # and the thread ends with it
+
+
+def test_the_dice_of_a_volume_stays(shared, shipped):
+    vol, msk = open_volume(shared/'mito_tomo.mrc'), open_volume(shared/'mito_mask.mrc.gz')
+    tomo = Tomo(vol, pixel=vol.pixel, density='dark')
+    fast = OpenVino(shipped, 'int8', int8_path(pretrained()))
+    zs = range(4, 96, 23)
+    dice = []
+    for net in (Torch(shipped), fast):
+        probs = [predict_slice(net, next(slabs(vol, tomo.scale, 7, range(z, z + 1)))[1]).sigmoid().numpy() for z in zs]
+        dice.append(scores(tally(np.stack(probs), np.stack([msk[z] for z in zs])), .5)['dice'])
+    assert abs(dice[0] - dice[1]) < .003
