@@ -800,7 +800,7 @@ def _describe(
     how = 'mean' if mean else 'maximum'
     return dict(multiscales=[dict(version='0.4', name=name, axes=axes, datasets=datasets, type=how)])
 
-# %% ../nbs/15_volume.ipynb #4785632d
+# %% ../nbs/15_volume.ipynb #3515d8ca
 _CHUNK = 16, 256, 256
 
 def _level_shapes(
@@ -811,6 +811,30 @@ def _level_shapes(
     while max(shapes[-1][1:]) > 256: shapes.append(tuple(-(-n // 2) for n in shapes[-1]))
     return shapes
 
+# %% ../nbs/15_volume.ipynb #cb242732
+def _boxes(
+    whole:tuple, # slices
+    size:tuple,  # places of a box along each axis
+):
+    "Yield the boxes that a part of a volume is cut into, as slices."
+    starts = [range(s.start, s.stop, n) for s, n in zip(whole, size)]
+    for corner in product(*starts):
+        yield tuple(slice(i, min(i + n, s.stop)) for i, n, s in zip(corner, size, whole))
+
+def _coarser(
+    below,     # (z, y, x), the next finer level
+    box:tuple, # slices of the coarser one
+    mean:bool, # of a block; else its maximum
+)->np.ndarray:
+    "A part of a coarser level."
+    out = np.empty([s.stop - s.start for s in box], below.dtype)
+    for part in _boxes(box, [n // 2 for n in _CHUNK]):
+        here = tuple(slice(p.start - s.start, p.stop - s.start) for p, s in zip(part, box))
+        twice = tuple(slice(2 * p.start, 2 * p.stop) for p in part)
+        out[here] = _halve(below[twice], mean)
+    return out
+
+# %% ../nbs/15_volume.ipynb #5bae24bc
 def _write_levels(
     folder:Path, # empty
     vol:Volume,  # filled
@@ -826,10 +850,8 @@ def _write_levels(
     for level, shape in enumerate(_level_shapes(vol.shape)):
         chunk = tuple(min(n, c) for n, c in zip(shape, _CHUNK))
         array = group.create_array(str(level), shape=shape, chunks=chunk, **kind)
-        for corner in product(*(range(0, n, c) for n, c in zip(shape, chunk))):
-            box = tuple(slice(i, i + c) for i, c in zip(corner, chunk))
-            twice = tuple(slice(2 * s.start, 2 * s.stop) for s in box)
-            array[box] = _halve(below[twice], mean) if level else below[box]
+        for box in _boxes([slice(0, n) for n in shape], chunk):
+            array[box] = _coarser(below, box, mean) if level else below[box]
         below = array
 
 # %% ../nbs/15_volume.ipynb #3d03d6ec
@@ -862,7 +884,7 @@ def _rename_store(
         raise
     shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/15_volume.ipynb #fa029388
+# %% ../nbs/15_volume.ipynb #9659ba66
 @contextmanager
 def new_zarr(
     path:str|Path,         # the new store, NAME.ome.zarr
@@ -873,18 +895,21 @@ def new_zarr(
     mean:bool|None=None,   # coarser levels take the mean, else the maximum; None: the mean of floats
 ):
     "A new volume to fill in a `with` block; the store takes its name only when the block ends well."
+    if isinstance(_find_store(path), _Address):
+        raise InputError(f'{path}: is an address; wanted a folder on this machine')
     path = Path(path).expanduser()
     dtype = np.dtype(np.int8 if dtype == bool else dtype)
     if mean is None: mean = dtype.kind == 'f'
+    old = like if isinstance(like, Volume) else SimpleNamespace(pixel=0., origin=(0., 0., 0.))
+    levels = len(_level_shapes(shape))
+    attrs = _describe(volume_name(path), levels, old.pixel or pixel, old.origin, mean)
     part = _create_folder(path)
     try:
         check_room(path.parent, int(2.2 * dtype.itemsize * math.prod(shape)), path.name)
         out = scratch(shape, dtype, path.parent, pixel)
-        yield out
-        old = like if isinstance(like, Volume) else SimpleNamespace(pixel=0., origin=(0., 0., 0.))
-        levels = len(_level_shapes(shape))
-        attrs = _describe(volume_name(path), levels, old.pixel or pixel, old.origin, mean)
-        _write_levels(part, out, attrs, mean)
+        with out.file:
+            yield out
+            _write_levels(part, out, attrs, mean)
         _rename_store(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
