@@ -4,17 +4,21 @@
 
 # %% auto #0
 __all__ = ['MRC_SUFFIXES', 'Volume', 'voxel_size', 'scratch_folder', 'check_room', 'open_volume', 'volume_name', 'reserve',
-           'scratch', 'new_mrc', 'write_mrc', 'Resampled']
+           'scratch', 'new_mrc', 'write_mrc', 'new_zarr', 'write_zarr', 'Resampled']
 
 # %% ../nbs/15_volume.ipynb #cfe21450
 import bz2, errno, gzip, math, os, secrets, shutil, tempfile, zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from multiprocessing.reduction import DupFd
 from pathlib import Path
+from types import SimpleNamespace
 
 import mrcfile
 import numpy as np
+from fastcore.basics import patch
 from mrcfile.dtypes import HEADER_DTYPE
 from mrcfile.utils import data_dtype_from_header, data_shape_from_header
 from mrcfile.utils import dtype_from_mode, mode_from_dtype
@@ -24,10 +28,11 @@ from .checks import InputError, existing_file
 
 # %% ../nbs/15_volume.ipynb #73fac3e7
 def _stamp(
-    path:Path, # a file
-)->tuple: # its number on the disk, bytes, time in ns; () where it is gone
+    path:Path, # a file, or a folder
+)->tuple: # its number on the disk, bytes, time in ns; of a folder those of its files; () where it is gone
     "What tells that a file was changed or replaced."
     try:
+        if path.is_dir(): return tuple(_stamp(p) for p in sorted(path.rglob('*')) if not p.is_dir())
         s = path.stat()
     except OSError:
         return ()
@@ -162,20 +167,27 @@ def voxel_size(
     header,    # MRC header
 )->tuple: # Å, 0 where the header has none; sentences for the reader
     "The voxel size that a header states; sides that differ, or are no size, raise `InputError`."
-    name = path.name
     sides = [float(header.cella[a]) / max(1, int(header['m' + a])) for a in 'xyz']
     if int(header.mz) == 1: sides = sides[:2]
+    return _one_size(path, sides, 'header')
+
+def _one_size(
+    path,       # for the message
+    sides:list, # Å, along x, y and perhaps z
+    source:str, # what states them: header or metadata
+)->tuple: # Å, 0 where unknown; sentences for the reader
+    "One size for all sides of a voxel; sides that differ, or are no size, raise `InputError`."
     said = ' x '.join(f'{s:.4g}' for s in sides)
     wanted = 'wanted one size for all sides: name it with the parameter pixel'
-    wrong = f'{path}: its header says voxels of {said} Å; {wanted}'
+    wrong = f'{path}: its {source} says voxels of {said} Å; {wanted}'
     if not np.isfinite(sides).all() or min(sides) < 0: raise InputError(wrong)
     if max(sides) > 1.01 * min(sides): raise InputError(wrong)
     pixel = round(sides[0], 4)
     if pixel == 1:
         why = 'which many programs write where they know no size; taken as unknown'
-        return 0., [f'{name}: its header says 1 Å, {why}']
+        return 0., [f'{path.name}: its {source} says 1 Å, {why}']
     if max(sides) <= min(sides) + 1e-3: return pixel, []
-    return pixel, [f'{name}: its voxels are {said} Å; taken as {pixel} Å']
+    return pixel, [f'{path.name}: its voxels are {said} Å; taken as {pixel} Å']
 
 # %% ../nbs/15_volume.ipynb #f82c0ff3
 def _looks_unsigned(
@@ -231,31 +243,42 @@ def _unpack(
         raise InputError(f'{path}: cannot be unpacked ({e}); wanted a whole archive') from None
     return out, nbytes - left + more
 
-# %% ../nbs/15_volume.ipynb #465423b3
-def open_volume(
-    path:str|Path,      # .mrc .rec .map .mrcs .st, or one of these as .gz or .bz2
-    pixel:float=0.,     # Å, where the header is wrong; 0: what the header says
-    folder:str|Path='', # where a packed file is unpacked; empty: the folder for temporary files
-)->Volume: # lazy, (z, y, x)
-    "Open a volume without reading it; a file that is no whole 3D volume raises `InputError`."
-    path = existing_file(path, 'an MRC file')
-    stamp = _stamp(path)
-    header = _header(path)
-    shape, dtype, offset = _layout(path, header)
-    notes = []
-    if not pixel: pixel, notes = voxel_size(path, header)
-    want = offset + dtype.itemsize * math.prod(shape)
-    file, size = path, path.stat().st_size
-    if _opener(path) is not open:
-        folder = Path(folder or tempfile.gettempdir())
-        file, size = _unpack(path, want, folder)
-    if size < want:
-        raise InputError(f'{path}: is truncated, {size} bytes for {shape} {dtype}; wanted {want}')
-    vol = Volume(path, file, header, shape, dtype, offset, pixel, notes, stamp)
-    if dtype == np.int8 and _looks_unsigned(vol): vol.dtype = np.dtype(np.uint8)
-    notes += _oddities(vol, size - want, dtype)
-    return vol
+# %% ../nbs/15_volume.ipynb #13cd4be6
+_STORE_FILES = 'zarr.json', '.zgroup', '.zattrs', '.zarray'
 
+@dataclass(frozen=True)
+class _Address:
+    "A store on the network, with what is used of a `Path`."
+    url:str # 's3://bucket/cell.zarr'
+
+    def __str__(self): return self.url
+
+    @property
+    def name(self):
+        "The last part of the address."
+        return Path(self.url).name
+
+    def samefile(self,
+        other, # a `Path`, or another address
+    )->bool:
+        "Whether both name the same."
+        return str(other) == self.url
+
+    def stat(self):
+        "Two numbers that no file of this machine has."
+        return SimpleNamespace(st_dev=-1, st_ino=zlib.crc32(self.url.encode()))
+
+def _find_store(
+    path:str|Path, # as the user typed it
+): # the folder or the `_Address` of a store; None where the path names no store
+    "Whether a path names a Zarr store."
+    kind, colon, rest = str(path).partition('://')
+    if colon and kind != 'file': return _Address(str(path))
+    path = Path(rest if colon else path).expanduser()
+    if path.suffix.lower() == '.zarr' and not os.path.isfile(path): return path
+    if any(os.path.isfile(path/name) for name in _STORE_FILES): return path
+
+# %% ../nbs/15_volume.ipynb #676a367c
 def _oddities(
     vol:Volume,     # as it is read
     more:int,       # bytes behind the last voxel
@@ -274,6 +297,33 @@ def _oddities(
         notes.append(f'{name}: its signed bytes look unsigned ({why}); read as 0 to 255')
     return notes
 
+# %% ../nbs/15_volume.ipynb #465423b3
+def open_volume(
+    path:str|Path,      # .mrc .rec .map .mrcs .st, one of these as .gz or .bz2, or an OME-Zarr store
+    pixel:float=0.,     # Å, where the header is wrong; 0: what the header says
+    folder:str|Path='', # where packed data are unpacked; empty: the folder for temporary files
+)->Volume: # lazy, (z, y, x)
+    "Open a volume without reading it; a file that is no whole 3D volume raises `InputError`."
+    store = _find_store(path)
+    if store: return _open_zarr(store, pixel, folder)
+    path = existing_file(path, 'an MRC file or an OME-Zarr store')
+    stamp = _stamp(path)
+    header = _header(path)
+    shape, dtype, offset = _layout(path, header)
+    notes = []
+    if not pixel: pixel, notes = voxel_size(path, header)
+    want = offset + dtype.itemsize * math.prod(shape)
+    file, size = path, path.stat().st_size
+    if _opener(path) is not open:
+        folder = Path(folder or tempfile.gettempdir())
+        file, size = _unpack(path, want, folder)
+    if size < want:
+        raise InputError(f'{path}: is truncated, {size} bytes for {shape} {dtype}; wanted {want}')
+    vol = Volume(path, file, header, shape, dtype, offset, pixel, notes, stamp)
+    if dtype == np.int8 and _looks_unsigned(vol): vol.dtype = np.dtype(np.uint8)
+    notes += _oddities(vol, size - want, dtype)
+    return vol
+
 # %% ../nbs/15_volume.ipynb #e3e32088
 MRC_SUFFIXES = '.mrc', '.rec', '.map', '.mrcs', '.st'
 
@@ -283,6 +333,9 @@ def volume_name(
     "The name of a volume: its file name without the suffixes that say how it is stored."
     path = Path(path)
     if path.suffix in ('.gz', '.bz2'): path = path.with_suffix('')
+    if path.suffix.lower() == '.zarr':
+        path = path.with_suffix('')
+        if path.suffix.lower() == '.ome': return path.stem
     if path.suffix.lower() in MRC_SUFFIXES: return path.stem
     return path.name
 
@@ -298,12 +351,19 @@ class _NewVolume(Volume):
     def _write(self, z, img):
         "Write one slice. A full disk is an error here; in a mapped file it would be a signal."
         img = np.ascontiguousarray(np.broadcast_to(img, self.shape[1:]), self.dtype)
-        data = memoryview(img).cast('B')
-        at = self.offset + z * data.nbytes
-        while data.nbytes:
-            done = os.pwrite(self.file.fileno(), data, at)
-            data = data[done:]
-            at += done
+        _write_at(self.file, img, self.offset + z * img.nbytes)
+
+def _write_at(
+    file,           # open for writing
+    img:np.ndarray, # contiguous
+    at:int,         # bytes from the start of the file
+):
+    "Write an array at its place in a file."
+    data = memoryview(img).cast('B')
+    while data.nbytes:
+        done = os.pwrite(file.fileno(), data, at)
+        data = data[done:]
+        at += done
 
 def reserve(
     file,       # open for writing
@@ -429,6 +489,441 @@ def write_mrc(
 )->Volume: # the file, opened
     "Write a volume slice by slice."
     with new_mrc(path, vol.shape, vol.dtype, pixel, like) as out:
+        for z in range(len(vol)): out[z] = vol[z]
+    return open_volume(path, pixel)
+
+# %% ../nbs/15_volume.ipynb #b923abfc
+def _zarr(
+    path, # for the message
+): # the package
+    "The package zarr, or an `InputError` that asks for it."
+    try:
+        import zarr
+    except ImportError:
+        raise InputError(f'{path}: needs the package zarr; wanted it installed') from None
+    return zarr
+
+def _words(
+    error:Exception,
+)->str: # one line
+    "What an error of another library says."
+    lines = str(error).splitlines()
+    said = f'{lines[0][:200]}' if lines else 'no reason given'
+    return f'{type(error).__name__}: {said}'
+
+def _open_group(
+    path, # folder or `_Address`
+): # a Zarr group
+    "A group of a store; what is none raises `InputError`."
+    wanted = 'wanted an OME-Zarr store'
+    here = isinstance(path, Path)
+    if here and not path.is_dir(): raise InputError(f'{path}: no such folder; {wanted}')
+    zarr = _zarr(path)
+    place = path if here else str(path)
+    why = 'holds no Zarr group, or is not there'
+    for version in (3, 2): # of Zarr: OME-Zarr 0.5, 0.4
+        try:
+            return zarr.open_group(place, mode='r', zarr_format=version, use_consolidated=False)
+        except FileNotFoundError:
+            continue
+        except Exception as e:
+            why = f'cannot be opened ({_words(e)})'
+    raise InputError(f'{path}: {why}; {wanted}')
+
+# %% ../nbs/15_volume.ipynb #b385fe45
+_UNITS = dict(angstrom=1., nanometer=10., micrometer=1e4) # in Å
+
+def _read_image(
+    path,       # for the message
+    attrs:dict, # attributes of a group
+)->dict: # array, axes, units, scale, shift: along the axes, in their units; scaled: whether a scale is given
+    "What the metadata say of the full resolution; a group without an image raises `InputError`."
+    wanted = 'wanted an OME-Zarr image (version 0.4 or 0.5)'
+    ome = attrs.get('ome', attrs)
+    try:
+        images = ome.get('multiscales')
+        if not images and 'bioformats2raw.layout' in ome:
+            raise InputError(f'{path}: holds several images; wanted one of them, as in {path}/0')
+        if not images: raise InputError(f'{path}: has no multiscales; {wanted}')
+        return _full_resolution(images[0])
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
+        if isinstance(e, InputError): raise
+        raise InputError(f'{path}: its metadata are not understood ({_words(e)}); {wanted}') from None
+
+def _full_resolution(
+    image:dict, # an entry of multiscales
+)->dict: # as `_read_image`
+    "The first array of an image: its axes, and where its voxels lie."
+    axes = [axis if isinstance(axis, dict) else dict(name=axis) for axis in image['axes']]
+    first = image['datasets'][0]
+    steps = [*first.get('coordinateTransformations', []), *image.get('coordinateTransformations', [])]
+    scale = np.ones(len(axes))
+    shift = np.zeros(len(axes))
+    for step in steps:
+        kind = step['type']
+        if kind not in ('scale', 'translation', 'identity'): raise ValueError(f'transformation {kind}')
+        if kind == 'scale':
+            scale *= step['scale']
+            shift *= step['scale']
+        if kind == 'translation': shift += step['translation']
+    return dict(
+        array=str(first['path']), axes=[str(axis['name']) for axis in axes],
+        units=[axis.get('unit') for axis in axes], scale=scale, shift=shift,
+        scaled=any(step['type'] == 'scale' for step in steps))
+
+# %% ../nbs/15_volume.ipynb #2aa146e4
+def _placed(
+    path,        # for the message
+    image:dict,  # from `_read_image`, its axes (z, y, x)
+    pixel:float, # Å, where the metadata are wrong; 0: what they say
+    thin:bool,   # one slice: there is no z to compare
+)->tuple: # voxel size in Å, 0 where unknown; origin (x, y, z) in Å; sentences for the reader
+    "The voxel size and the origin of an image."
+    known = [_UNITS.get(str(unit).lower()) for unit in image['units']]
+    if None in known:
+        said = ', '.join(sorted({str(unit) for unit in image['units'] if unit})) or 'not given'
+        why = f'its unit is {said}; wanted {" or ".join(_UNITS)}; voxel size and origin taken as unknown'
+        return pixel, (0., 0., 0.), [] if pixel else [f'{path.name}: {why}']
+    origin = tuple((image['shift'] * known)[::-1].tolist())
+    if pixel: return pixel, origin, []
+    if not image['scaled']:
+        return 0., origin, [f'{path.name}: its metadata give no scale; voxel size taken as unknown']
+    sides = (image['scale'] * known)[::-1].tolist()
+    pixel, notes = _one_size(path, sides[:2] if thin else sides, 'metadata')
+    return pixel, origin, notes
+
+# %% ../nbs/15_volume.ipynb #bbdd8d47
+def _three_keys(
+    key, # of a volume: one axis, or several with or without an ellipsis
+)->list: # z, y, x
+    "A key for each axis."
+    keys = list(key) if isinstance(key, tuple) else [key]
+    if any(k is None for k in keys): raise IndexError('a volume on disk takes no new axis')
+    if not any(k is Ellipsis for k in keys): keys.append(Ellipsis)
+    at = next(i for i, k in enumerate(keys) if k is Ellipsis)
+    keys[at:at + 1] = [slice(None)] * (4 - len(keys))
+    if len(keys) != 3: raise IndexError('a volume has three axes: z, y, x')
+    return keys
+
+def _span(
+    key,   # of one axis
+    n:int, # places on that axis
+)->tuple: # a range of places; the key within it
+    "What a key needs of an axis."
+    at = np.arange(n)[key]
+    if not at.size: return range(0), slice(0)
+    low = int(at.min())
+    need = range(low, int(at.max()) + 1)
+    if isinstance(key, slice): return need, slice(None, None, key.step)
+    return need, at - low
+
+# %% ../nbs/15_volume.ipynb #24822313
+@dataclass(repr=False)
+class _ZarrVolume(Volume):
+    "An OME-Zarr image, read-only; `file` keeps the chunks that were decoded."
+    array:object=None # Zarr array of the full resolution; axes before z have length 1
+    done:set = field(default_factory=set) # chunks (z, y, x) that lie in the file
+
+    def __getitem__(self, key):
+        z, *plane = _three_keys(key)
+        at = np.arange(len(self))[z]
+        if at.ndim == 0: return self._slices(range(at, at + 1), plane)[0]
+        if not at.size: return self._slices(range(0), plane)
+        if (np.diff(at) == 1).all(): return self._slices(range(at[0], at[-1] + 1), plane)
+        return np.stack([self._slices(range(i, i + 1), plane)[0] for i in at])
+
+    def _slices(self, zs, plane):
+        "Some slices, next to each other, and the part of them that is wanted."
+        (ys, in_y), (xs, in_x) = [_span(key, n) for key, n in zip(plane, self.shape[1:])]
+        return self._box((zs, ys, xs))[:, in_y, in_x]
+
+    def _box(self, spans):
+        "The voxels of three ranges, from the chunks that they touch."
+        touched = [range(s.start // c, -(-s.stop // c)) for s, c in zip(spans, self.array.chunks[-3:])]
+        touched = list(product(*touched))
+        self._fetch([at for at in touched if at not in self.done])
+        out = np.empty([len(s) for s in spans], self.dtype)
+        for at in touched:
+            chunk, extent = self._chunk(at)
+            both = [range(max(e.start, s.start), min(e.stop, s.stop)) for e, s in zip(extent, spans)]
+            here = tuple(slice(b.start - s.start, b.stop - s.start) for b, s in zip(both, spans))
+            there = tuple(slice(b.start - e.start, b.stop - e.start) for b, e in zip(both, extent))
+            out[here] = chunk[there]
+        return out
+
+# %% ../nbs/15_volume.ipynb #02d96d52
+@patch
+def _extent(self:_ZarrVolume,
+    at:tuple, # chunk z, y, x
+)->tuple: # slices of the volume
+    "The voxels of a chunk."
+    sizes = self.array.chunks[-3:]
+    return tuple(slice(i * c, min(i * c + c, n)) for i, c, n in zip(at, sizes, self.shape))
+
+@patch
+def _place(self:_ZarrVolume,
+    at:tuple, # chunk z, y, x
+)->int: # bytes from the start of the file
+    "Where a chunk is kept."
+    z, y, x = at
+    sizes = self.array.chunks[-3:]
+    _, high, wide = [-(-n // c) for n, c in zip(self.shape, sizes)] # chunks along each axis
+    return ((z * high + y) * wide + x) * math.prod(sizes) * self.dtype.itemsize
+
+@patch
+def _chunk(self:_ZarrVolume,
+    at:tuple, # chunk z, y, x, decoded
+)->tuple: # its voxels, mapped; their place in the volume
+    "A chunk that was decoded before."
+    extent = self._extent(at)
+    shape = tuple(s.stop - s.start for s in extent)
+    return np.memmap(self.file, self.dtype, 'r', self._place(at), shape), extent
+
+@patch
+def _fetch(self:_ZarrVolume,
+    wanted:list, # chunks (z, y, x)
+):
+    "Decode chunks into the file, some at a time."
+    if not wanted: return
+    nbytes = math.prod(self.array.chunks) * self.dtype.itemsize
+    with ThreadPoolExecutor(max(1, min(4, 2**27 // nbytes))) as pool:
+        list(pool.map(self._decode, wanted))
+
+# %% ../nbs/15_volume.ipynb #1e21cd35
+@patch
+def _decode(self:_ZarrVolume,
+    at:tuple, # chunk z, y, x
+):
+    "Decode one chunk into the file; one that is damaged raises `InputError`."
+    before = [0] * (self.array.ndim - 3)
+    try:
+        self._check_length((*before, *at))
+        chunk = self.array[(*before, *self._extent(at))]
+    except Exception as e:
+        why = f'its chunk {at} cannot be read ({_words(e)})'
+        raise InputError(f'{self.path}: {why}; wanted a whole store') from None
+    try:
+        _write_at(self.file, np.ascontiguousarray(chunk, self.dtype), self._place(at))
+    except OSError as e:
+        why = f'its chunks cannot be kept ({e.strerror})'
+        raise InputError(f'{self.path}: {why}; wanted room for temporary files') from None
+    self.done.add(at)
+
+@patch
+def _check_length(self:_ZarrVolume,
+    at:tuple, # chunk, along all axes of the array
+):
+    "Refuse, with `ValueError`, a file of Blosc that was cut short: Blosc itself reads on behind its end."
+    blosc = any('blosc' in type(c).__name__.lower() for c in self.array.compressors)
+    if not blosc or self.array.shards or not isinstance(self.path, Path): return
+    file = self.path/self.array.path/self.array.metadata.encode_chunk_key(at)
+    if not file.exists(): return
+    with file.open('rb') as f: head = f.read(16)
+    found, wanted = file.stat().st_size, int.from_bytes(head[12:], 'little')
+    if len(head) == 16 and found >= wanted: return
+    raise ValueError(f'has {found} bytes; wanted {wanted or "more"}')
+
+# %% ../nbs/15_volume.ipynb #8e522d46
+def _open_zarr(
+    path,            # folder or `_Address`
+    pixel:float,     # Å, where the metadata are wrong; 0: what they say
+    folder:str|Path, # where decoded chunks are kept; empty: the folder for temporary files
+)->_ZarrVolume:
+    "Open the full resolution of an OME-Zarr image; what is none raises `InputError`."
+    group = _open_group(path)
+    image = _read_image(path, group.attrs.asdict())
+    array = _array_of(path, group, image)
+    shape = tuple(array.shape[-3:])
+    for name in ('units', 'scale', 'shift'): image[name] = image[name][-3:]
+    pixel, origin, notes = _placed(path, image, pixel, shape[0] == 1)
+    header = _new_header(shape, np.int8, pixel, None)
+    header.origin = origin
+    file = tempfile.TemporaryFile(dir=folder or None)
+    stamp = _stamp(path) if isinstance(path, Path) else ()
+    return _ZarrVolume(path, file, header, shape, array.dtype, 0, pixel, notes, stamp, array)
+
+def _array_of(
+    path,       # for the message
+    group,      # of Zarr
+    image:dict, # from `_read_image`
+): # a Zarr array
+    "The array of an image; one that is no volume of real numbers raises `InputError`."
+    name, axes = image['array'], image['axes']
+    try:
+        array = group[name]
+        shape, kind = array.shape, array.dtype.kind
+    except Exception as e:
+        why = f'its array {name!r} cannot be opened ({_words(e)})'
+        raise InputError(f'{path}: {why}; wanted a whole store') from None
+    if kind not in 'biuf':
+        raise InputError(f'{path}: holds {array.dtype}; wanted real grey values')
+    named = len(axes) == len(shape) and axes[-3:] == ['z', 'y', 'x']
+    alone = set(axes[:-3]) <= {'t', 'c'} and set(shape[:-3]) <= {1}
+    if named and alone and min(shape) > 0: return array
+    found = f'has axes {", ".join(axes)} of shape {shape}'
+    raise InputError(f'{path}: {found}; wanted z, y, x, after t and c of length 1 at most')
+
+# %% ../nbs/15_volume.ipynb #adc4f54f
+def _halve(
+    vol:np.ndarray, # (z, y, x)
+    mean:bool,      # else the maximum
+)->np.ndarray: # half as large along each side, rounded up; same dtype
+    "Each block of 2 x 2 x 2 voxels becomes one."
+    odd = [(0, n % 2) for n in vol.shape]
+    if any(n % 2 for n in vol.shape): vol = np.pad(vol, odd, mode='edge')
+    z, y, x = [n // 2 for n in vol.shape]
+    blocks = vol.reshape(z, 2, y, 2, x, 2)
+    if not mean: return blocks.max(axis=(1, 3, 5))
+    out = blocks.mean(axis=(1, 3, 5), dtype=np.promote_types(vol.dtype, np.float32))
+    if vol.dtype.kind != 'f': out = np.rint(out)
+    return out.astype(vol.dtype)
+
+# %% ../nbs/15_volume.ipynb #ba761203
+def _describe(
+    name:str,     # of the image
+    levels:int,   # arrays, from fine to coarse
+    pixel:float,  # Å, 0 where unknown
+    origin:tuple, # x, y, z in Å
+    mean:bool,    # how the coarser levels were made
+)->dict: # attributes of a group
+    "The metadata of an image, OME-Zarr 0.4."
+    unit = dict(unit='angstrom') if pixel else {}
+    side = pixel or 1.
+    datasets = []
+    for level in range(levels):
+        wide = 2**level
+        shift = [at + (wide - 1) / 2 * side for at in origin[::-1]]
+        scale = dict(type='scale', scale=[wide * side] * 3)
+        steps = [scale, dict(type='translation', translation=shift)]
+        datasets.append(dict(path=str(level), coordinateTransformations=steps))
+    axes = [dict(name=a, type='space', **unit) for a in 'zyx']
+    how = 'mean' if mean else 'maximum'
+    return dict(multiscales=[dict(version='0.4', name=name, axes=axes, datasets=datasets, type=how)])
+
+# %% ../nbs/15_volume.ipynb #3515d8ca
+_CHUNK = 16, 256, 256
+
+def _level_shapes(
+    shape:tuple, # (z, y, x)
+)->list: # shapes, from fine to coarse
+    "Halve a shape until its planes have at most 256 x 256 voxels."
+    shapes = [tuple(shape)]
+    while max(shapes[-1][1:]) > 256: shapes.append(tuple(-(-n // 2) for n in shapes[-1]))
+    return shapes
+
+# %% ../nbs/15_volume.ipynb #cb242732
+def _boxes(
+    whole:tuple, # slices
+    size:tuple,  # places of a box along each axis
+):
+    "Yield the boxes that a part of a volume is cut into, as slices."
+    starts = [range(s.start, s.stop, n) for s, n in zip(whole, size)]
+    for corner in product(*starts):
+        yield tuple(slice(i, min(i + n, s.stop)) for i, n, s in zip(corner, size, whole))
+
+def _coarser(
+    below,     # (z, y, x), the next finer level
+    box:tuple, # slices of the coarser one
+    mean:bool, # of a block; else its maximum
+)->np.ndarray:
+    "A part of a coarser level."
+    out = np.empty([s.stop - s.start for s in box], below.dtype)
+    for part in _boxes(box, [n // 2 for n in _CHUNK]):
+        here = tuple(slice(p.start - s.start, p.stop - s.start) for p, s in zip(part, box))
+        twice = tuple(slice(2 * p.start, 2 * p.stop) for p in part)
+        out[here] = _halve(below[twice], mean)
+    return out
+
+# %% ../nbs/15_volume.ipynb #5bae24bc
+def _write_levels(
+    folder:Path, # empty
+    vol:Volume,  # filled
+    attrs:dict,  # from `_describe`
+    mean:bool,   # of a block, for the coarser levels; else its maximum
+):
+    "Write a volume and its coarser levels, chunk by chunk."
+    from numcodecs import Blosc
+    group = _zarr(folder).create_group(folder, zarr_format=2, attributes=attrs)
+    kind = dict(compressors=Blosc('zstd', 5, Blosc.SHUFFLE), fill_value=0, dtype=vol.dtype)
+    kind |= dict(chunk_key_encoding=dict(name='v2', separator='/'))
+    below = vol
+    for level, shape in enumerate(_level_shapes(vol.shape)):
+        chunk = tuple(min(n, c) for n, c in zip(shape, _CHUNK))
+        array = group.create_array(str(level), shape=shape, chunks=chunk, **kind)
+        for box in _boxes([slice(0, n) for n in shape], chunk):
+            array[box] = _coarser(below, box, mean) if level else below[box]
+        below = array
+
+# %% ../nbs/15_volume.ipynb #3d03d6ec
+def _create_folder(
+    path:Path, # of a new store
+)->Path: # an empty folder beside it
+    "Where a new store is made; a place that takes none raises `InputError`."
+    _zarr(path)
+    if os.path.lexists(path) and _find_store(path) != path or path.is_symlink():
+        raise InputError(f'{path}: is there and is no Zarr store; wanted another name')
+    part = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.part')
+    try:
+        part.mkdir()
+    except OSError as e:
+        why = f'cannot be written ({e.strerror}); wanted a folder for the result'
+        raise InputError(f'{path}: {why}') from None
+    return part
+
+def _rename_store(
+    part:Path, # a complete store
+    path:Path, # its name; an older store there is removed
+):
+    "Give a store its name."
+    old = part.with_suffix('.old')
+    if path.exists(): path.rename(old)
+    try:
+        part.rename(path)
+    except OSError:
+        if old.exists(): old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+# %% ../nbs/15_volume.ipynb #9659ba66
+@contextmanager
+def new_zarr(
+    path:str|Path,         # the new store, NAME.ome.zarr
+    shape:tuple,           # (z, y, x)
+    dtype,                 # whole numbers or floats; bool becomes int8
+    pixel:float=0.,        # voxel size in Å, 0 where unknown
+    like:Volume|None=None, # keep this volume's voxel size and origin instead
+    mean:bool|None=None,   # coarser levels take the mean, else the maximum; None: the mean of floats
+):
+    "A new volume to fill in a `with` block; the store takes its name only when the block ends well."
+    if isinstance(_find_store(path), _Address):
+        raise InputError(f'{path}: is an address; wanted a folder on this machine')
+    path = Path(path).expanduser()
+    dtype = np.dtype(np.int8 if dtype == bool else dtype)
+    if mean is None: mean = dtype.kind == 'f'
+    old = like if isinstance(like, Volume) else SimpleNamespace(pixel=0., origin=(0., 0., 0.))
+    levels = len(_level_shapes(shape))
+    attrs = _describe(volume_name(path), levels, old.pixel or pixel, old.origin, mean)
+    part = _create_folder(path)
+    try:
+        check_room(path.parent, int(2.2 * dtype.itemsize * math.prod(shape)), path.name)
+        out = scratch(shape, dtype, path.parent, pixel)
+        with out.file:
+            yield out
+            _write_levels(part, out, attrs, mean)
+        _rename_store(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+# %% ../nbs/15_volume.ipynb #3c63f643
+def write_zarr(
+    path:str|Path,         # the new store, NAME.ome.zarr
+    vol,                   # (z, y, x), an array or a `Volume`
+    pixel:float=0.,        # voxel size in Å, 0 where unknown
+    like:Volume|None=None, # keep this volume's voxel size and origin instead
+    mean:bool|None=None,   # coarser levels take the mean, else the maximum; None: the mean of floats
+)->Volume: # the store, opened
+    "Write a volume as OME-Zarr; of a tomogram of whole numbers, `mean=True` makes better coarse levels."
+    with new_zarr(path, vol.shape, vol.dtype, pixel, like, mean) as out:
         for z in range(len(vol)): out[z] = vol[z]
     return open_volume(path, pixel)
 
