@@ -661,6 +661,14 @@ def _manifest_row(
     raise InputError(f'{where} names {found}; wanted both')
 
 # %% ../nbs/00_data.ipynb #a4fe8193
+def _beside(
+    folder:Path, # of the manifest
+    name:str,    # of a file, or an address
+)->str|Path:
+    "A file of a manifest: its name counts from the folder of the manifest."
+    if '://' in name: return name
+    return folder/Path(name).expanduser()
+
 def read_manifest(
     path:str|Path, # CSV: tomogram, mask, split (train, val or test)
     **options,     # of `Tomo.open`: density, pixel, ignore, folder
@@ -670,7 +678,7 @@ def read_manifest(
     seen = {}
     at = Path(path).expanduser().parent
     for tomogram, mask, part in _manifest_rows(path):
-        tomo = Tomo.open(at/Path(tomogram).expanduser(), at/Path(mask).expanduser(), **options)
+        tomo = Tomo.open(_beside(at, tomogram), _beside(at, mask), **options)
         first, name = seen.setdefault(tomo.voxels, (part, tomogram))
         if first != part:
             found = f'{name} ({first}) and {tomogram} ({part}) hold the same voxels'

@@ -26,7 +26,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import nn
 
 from .augment import random_flip_rot90, random_gamma, random_noise
-from .checks import InputError, check_ranges, progress, to_json
+from .checks import InputError, check_choices, check_ranges, progress, to_json
 from .data import Scale, Tomo, check_unchanged, measure_scale, slabs
 from .engine import Behind, Predict, ahead, central_slab, check_engine, pick_engine
 from .engine import read_blocks, weights_hash
@@ -35,8 +35,8 @@ from .phantom import phantom
 from .results import Results, library_commit, output_root, versions
 from .unet import UNet, fuse_batchnorm, in_tiles, load_unet, pick_device, predict_slice
 from .unet import pretrained, read_card, read_provenance, write_card
-from .volume import Resampled, Volume, check_room, new_mrc, scratch, scratch_folder
-from .volume import volume_name, write_mrc
+from .volume import Resampled, Volume, check_room, new_mrc, new_zarr, scratch
+from .volume import scratch_folder, volume_name, write_mrc
 
 # %% ../nbs/04_infer.ipynb #856c8758
 class Mirrored(nn.Module):
@@ -250,9 +250,16 @@ class Job:
     record:dict      # for segmentation.json
     weights:Path     # file
     adapt:bool = False # learn the look of the tomogram first
+    format:str = 'mrc' # of the results: mrc or zarr
     looks:list = field(default_factory=list) # the middle slice before and after: (y, x) probabilities
     scores:dict = field(default_factory=dict) # where there is a mask
     share:float = 0. # of the voxels that were found to be membrane
+
+    def file(self,
+        name:str, # prob or mask
+    )->str: # 'prob.mrc' or 'prob.ome.zarr'
+        "The name of a file of results."
+        return f'{name}.ome.zarr' if self.format == 'zarr' else f'{name}.mrc'
 
 # %% ../nbs/04_infer.ipynb #65250207
 def _default_folder(
@@ -276,11 +283,13 @@ def _open_tomo(
 
 def _bytes_of_result(
     tomo:Tomo,
+    format:str, # of the results: mrc or zarr
 )->int:
     "Room for probability and mask, for the answer of a resampled job, and for the rest."
     voxels = int(np.prod(tomo.vol.shape, dtype=np.int64))
     seen = 0 if tomo.seen is tomo.vol else int(np.prod(tomo.seen.shape, dtype=np.int64))
-    return 5 * voxels + 4 * seen + 10**7
+    each = 11 if format == 'zarr' else 5 # a store is made from a temporary file
+    return each * voxels + 4 * seen + 10**7
 
 # %% ../nbs/04_infer.ipynb #06286eee
 def _fewest(
@@ -315,7 +324,7 @@ def _record(
 
 # %% ../nbs/04_infer.ipynb #4a111b42
 def open_job(
-    tomo:str|Path='',     # tomogram (MRC); empty: a phantom that no weights have seen
+    tomo:str|Path='',     # tomogram (MRC or OME-Zarr); empty: a phantom that no weights have seen
     weights:str|Path='',  # .safetensors with its card, or .pt; empty: those that ship
     output:str|Path='',   # folder of the results; empty: NAME_membranes in `root`
     mask:str|Path='',     # its mask, to score against
@@ -333,10 +342,12 @@ def open_job(
     root:str|Path='',     # where a folder without a name goes; empty: output/ of the repository
     engine:str='auto',    # what runs the network: auto, torch or openvino
     precision:str='auto', # in which numbers: auto, fp32, bf16 or int8
+    format:str='mrc',     # of the results: mrc, or zarr for OME-Zarr
 )->Job:
     "Open what a job needs; whatever is wrong raises `InputError` before any work."
     given = dict(threshold=threshold, min_size=min_size, pixel=pixel, zoom=zoom)
     check_ranges(given, dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, 1000), zoom=(0, 4)))
+    check_choices(dict(format=format), dict(format=('mrc', 'zarr')))
     place = pick_device(device)
     check_engine(engine, precision, place)
     weights = Path(weights or pretrained()).expanduser()
@@ -355,11 +366,12 @@ def open_job(
     if density == 'auto': t.take_sign(*find_sign(t, runs, threshold))
     net = in_tiles(runs, t.seen.shape, tile)
     fewest, said = _fewest(min_size, t, options['wanted'])
-    check_room(scratch_folder(folder), _bytes_of_result(t), 'the result')
+    check_room(scratch_folder(folder), _bytes_of_result(t, format), 'the result')
     chosen = dict(threshold=threshold, min_size=min_size, tta=tta, device=str(place))
     record = _record(t, weights, net, used) | chosen
     net = Mirrored(net) if tta else net
-    return Job(t, net, threshold, fewest, results, t.notes + how + said, record, weights, adapt)
+    notes = t.notes + how + said
+    return Job(t, net, threshold, fewest, results, notes, record, weights, adapt, format)
 
 # %% ../nbs/04_infer.ipynb #262c26d9
 @patch
@@ -411,13 +423,14 @@ class _Answer:
 
 @patch
 def steps(self:Job):
-    "Write `prob.mrc` and `mask.mrc` into the working folder; yields each slice when it is done."
+    "Write probability and mask into the working folder; yields each slice when it is done."
     tomo, part = self.tomo, self.results.part
+    new = new_zarr if self.format == 'zarr' else new_mrc
     like = tomo.vol if isinstance(tomo.vol, Volume) else None
     kind = dict(pixel=tomo.pixel, like=like)
     with (
-        new_mrc(part/'prob.mrc', tomo.vol.shape, np.float32, **kind) as prob,
-        new_mrc(part/'mask.mrc', tomo.vol.shape, np.int8, **kind) as msk,
+        new(part/self.file('prob'), tomo.vol.shape, np.float32, **kind) as prob,
+        new(part/self.file('mask'), tomo.vol.shape, np.int8, **kind) as msk,
     ):
         answer = _Answer(prob, msk, self.threshold)
         yield from self._predict(answer)
@@ -532,7 +545,7 @@ def draw(self:Job)->list: # sentences: what could not be drawn
     except Exception as e: return [f'no pictures: {type(e).__name__}: {e}']
     from membrane_nb.volume import open_volume
     results, vol, pixel = self.results, self.tomo.vol, self.tomo.pixel
-    msk = open_volume(results.part/'mask.mrc')
+    msk = open_volume(results.part/self.file('mask'))
     notes = results.picture('overlays.png', lambda: show_slices(vol, msk, pixel=pixel))
     notes += results.picture('views.png', lambda: show_ortho(vol, msk, pixel=pixel))
     if self.share: notes += results.picture('surface.png', lambda: show_surface(msk, pixel))

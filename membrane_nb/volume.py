@@ -342,6 +342,10 @@ def volume_name(
 # %% ../nbs/15_volume.ipynb #aa7abfe3
 class _NewVolume(Volume):
     "A volume to be filled, slice by slice."
+    def __init__(self, *fields):
+        super().__init__(*fields)
+        self.ranges = np.zeros((len(self), 4)) # of each slice, see `_range_of`
+
     def __setitem__(self, z, img):
         if not isinstance(z, slice): return self._write(range(len(self))[z], img)
         for i, at in enumerate(range(len(self))[z]):
@@ -352,6 +356,16 @@ class _NewVolume(Volume):
         "Write one slice. A full disk is an error here; in a mapped file it would be a signal."
         img = np.ascontiguousarray(np.broadcast_to(img, self.shape[1:]), self.dtype)
         _write_at(self.file, img, self.offset + z * img.nbytes)
+        if self.header is not None: self.ranges[z] = _range_of(img)
+
+def _range_of(
+    img:np.ndarray, # (y, x)
+)->tuple: # least, largest, mean, sum of the squares about the mean
+    "What the header of a file says of its voxels, for one slice."
+    exact = img.astype(np.float64)
+    mean = exact.mean()
+    exact -= mean
+    return img.min(), img.max(), mean, np.vdot(exact, exact)
 
 def _write_at(
     file,           # open for writing
@@ -396,25 +410,15 @@ def scratch(
 
 # %% ../nbs/15_volume.ipynb #467463cd
 def _state_range(
-    vol:Volume, # filled; its header is changed
+    vol:_NewVolume, # filled; its header is changed
 ):
     "Put minimum, maximum, mean and deviation of the voxels into the header."
-    first = float(vol[0].flat[0])
-    if not np.isfinite(first): first = 0.
-    low, high = np.inf, -np.inf
-    total = square = 0.
-    for z in range(len(vol)):
-        img = vol[z].astype(np.float64)
-        low = min(low, img.min())
-        high = max(high, img.max())
-        img -= first
-        total += img.sum()
-        square += np.vdot(img, img)
-    n = float(np.prod(vol.shape, dtype=float))
-    vol.header.dmin = low
-    vol.header.dmax = high
-    vol.header.dmean = first + total / n
-    vol.header.rms = max(0., square / n - (total / n)**2) ** .5
+    low, high, mean, square = vol.ranges.T
+    within = square.mean() / math.prod(vol.shape[1:]) # variance in the slices
+    vol.header.dmin = np.fmin.reduce(low)
+    vol.header.dmax = np.fmax.reduce(high)
+    vol.header.dmean = mean.mean()
+    vol.header.rms = (within + mean.var())**.5
 
 # %% ../nbs/15_volume.ipynb #8965cfe1
 _GEOMETRY = ('nxstart', 'nystart', 'nzstart', 'mx', 'my', 'mz', 'cella', 'cellb', 'mapc', 'mapr',

@@ -418,3 +418,18 @@ def test_no_room_for_chunks(cell, tmp_path):
     vol = open_volume(stored(tmp_path/'a.zarr', cell))
     with open('/dev/full', 'wb') as vol.file, pytest.raises(InputError, match='its chunks cannot be kept .*; wanted room for temporary files'): vol[0]
     assert scratch((1, 2, 3), np.int8, tmp_path).shape == (1, 2, 3)
+
+
+def test_a_result_may_be_a_store(tmp_path, volumes):
+    "The same probabilities and mask as in MRC files, and a store is segmented as the file is."
+    from membrane_nb.infer import open_job
+    weights = volumes/'weights.pt'
+    write_zarr(tmp_path/'tomo.ome.zarr', open_volume(volumes/'tomo.mrc'), like=open_volume(volumes/'tomo.mrc'))
+    whole = open_job(volumes/'tomo.mrc', weights, tmp_path/'mrc', device='cpu', min_size=0).run(pictures=False)
+    for again in (False, True):
+        job = open_job(tmp_path/'tomo.ome.zarr', weights, tmp_path/'zarr', device='cpu', min_size=0, format='zarr', overwrite=again)
+        store = job.run()
+    assert {'mask.ome.zarr', 'prob.ome.zarr', 'overlays.png', 'segmentation.json'} <= {path.name for path in store.iterdir()}
+    for name in ('mask', 'prob'):
+        a, b = open_volume(whole/f'{name}.mrc'), open_volume(store/f'{name}.ome.zarr')
+        assert np.array_equal(a[:], b[:]) and (a.pixel, a.origin) == (b.pixel, b.origin)
