@@ -243,7 +243,7 @@ def segment_item(
     remark = '; '.join(job.notes[opened:])
     return _row_of_record(item, 'done', read_result(folder), remark, worker=worker)
 
-# %% ../nbs/31_scale.ipynb #e2ac0684
+# %% ../nbs/31_scale.ipynb #c9545991
 def import_distributed():
     "The module, which only this page needs; where it is missing, `InputError` says so."
     try: import distributed
@@ -258,7 +258,8 @@ def worker_environment(
 ):
     "What processes that start meanwhile find in their environment."
     before = dict(os.environ)
-    counts = dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), str(threads))
+    names = 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'
+    counts = dict.fromkeys(names, str(threads))
     os.environ.update(counts, OMP_WAIT_POLICY='PASSIVE', THP_MEM_ALLOC_ENABLE='1')
     try: yield
     finally:
@@ -432,7 +433,7 @@ class Many:
         done = f'{self.count("skipped")} finished before'
         return f'{len(self.items)} tomograms, {done}; on {self.scheduler or "this machine"}'
 
-# %% ../nbs/31_scale.ipynb #691793d0
+# %% ../nbs/31_scale.ipynb #abe4c184
 def _check_output(
     tomograms:str|Path, # as the user typed it
     output:Path,        # folder of all results
@@ -440,7 +441,7 @@ def _check_output(
     "Refuse an output that is a file, or lies among the tomograms, and a report of somebody else."
     if output.exists() and not output.is_dir():
         raise InputError(f'{output}: is a file; wanted a folder for the results')
-    source = Path(tomograms).expanduser()
+    source = Path(tomograms or os.devnull).expanduser()
     if source.is_dir() and source.resolve() in (output.resolve(), *output.resolve().parents):
         raise InputError(f'{output}: lies in the folder of the tomograms; wanted an output elsewhere')
     report = output/'report.csv'
@@ -468,7 +469,36 @@ def find_finished(self:Many):
     also = f' ({len(others) - 1} more like it)' if len(others) > 1 else ''
     raise InputError(f'{others[0]}{also}; wanted overwrite=True, or another output')
 
-# %% ../nbs/31_scale.ipynb #bf621ce7
+# %% ../nbs/31_scale.ipynb #5836ee0d
+def _check_given(
+    given:dict, # parameters with their values
+):
+    "Refuse a number or a word that no tomogram could be segmented with."
+    ranges = dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, 1000), zoom=(0, 4))
+    check_ranges(given, ranges | dict(workers=(0, 1024), threads=(0, 1024)))
+    check_choices(given, dict(density=DENSITIES))
+
+def _default_name(
+    tomograms:str|Path, # as the user typed it
+)->str:
+    "The folder of all results where none is named."
+    path = Path(tomograms).expanduser().absolute() if tomograms else Path('phantoms')
+    name = path.stem if path.suffix.lower() == '.csv' else path.name
+    if set(name) & set('*?['): name = 'tomograms'
+    return f'{name}_membranes'
+
+@patch
+def find_workers(self:Many,
+    device:str, # as the user typed it
+):
+    "Share the cores of this machine; or ask a scheduler whether its workers fit."
+    from dask.system import CPU_COUNT
+    if self.scheduler:
+        with self.client(): return
+    gpu = pick_device(device).type != 'cpu'
+    self.workers, self.threads = share_cores(self.workers, self.threads, len(self.todo), CPU_COUNT, gpu)
+
+# %% ../nbs/31_scale.ipynb #bbc48de4
 def open_many(
     tomograms:str|Path='', # a folder, a pattern or a list (CSV); empty: three phantoms
     output:str|Path='',    # folder of all results; empty: NAME_membranes in `root`
@@ -491,40 +521,24 @@ def open_many(
     root:str|Path='',      # where a folder without a name goes; empty: output/ of the repository
 )->Many:
     "Open what a run over many tomograms needs; whatever is wrong raises `InputError` before any work."
-    import_distributed()
-    numbers = dict(threshold=threshold, min_size=min_size, pixel=pixel, zoom=zoom)
-    check_ranges(numbers, dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, 1000), zoom=(0, 4)))
-    check_ranges(dict(workers=workers, threads=threads), dict(workers=(0, 1024), threads=(0, 1024)))
-    check_choices(dict(density=density), dict(density=DENSITIES))
-    place = pick_device('cpu' if scheduler else device)
-    output = Path(output or Path(root or output_root())/_default_name(tomograms)).expanduser().absolute()
-    _check_output(tomograms or os.devnull, output)
-    known = Path(weights or pretrained()).expanduser().absolute()
-    load_unet(known)
-    card = read_card(known)
-    items = list_tomograms(tomograms or write_phantoms(output/'phantoms'))
     chosen = dict(min_size=min_size, tta=tta, density=density, pixel=pixel, zoom=zoom, adapt=adapt)
-    asked = dict(weights_sha256=hashlib.sha256(known.read_bytes()).hexdigest())
-    asked |= dict(threshold=threshold or card.threshold) | chosen
-    options = dict(weights=str(known) if weights else '', threshold=threshold, tile=tile, device=device)
-    options |= dict(ignore=ignore, overwrite=overwrite) | chosen
-    many = Many(items, output, options, asked, scheduler, workers, threads, pictures)
+    import_distributed()
+    _check_given(chosen | dict(threshold=threshold, workers=workers, threads=threads))
+    folder = output or Path(root or output_root())/_default_name(tomograms)
+    folder = Path(folder).expanduser().absolute()
+    _check_output(tomograms, folder)
+    file = Path(weights or pretrained()).expanduser().absolute()
+    load_unet(file)
+    asked = dict(weights_sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+    asked |= dict(threshold=threshold or read_card(file).threshold) | chosen
+    again = overwrite or not (tomograms or output) # our own phantoms are always done again
+    options = dict(threshold=threshold, tile=tile, device=device, ignore=ignore, overwrite=again)
+    options |= dict(weights=str(file) if weights else '') | chosen # workers have those that ship
+    items = list_tomograms(tomograms or write_phantoms(folder/'phantoms'))
+    many = Many(items, folder, options, asked, scheduler, workers, threads, pictures)
     many.find_finished()
-    from dask.system import CPU_COUNT
-    if not scheduler:
-        shared = share_cores(workers, threads, len(many.todo), CPU_COUNT, place.type != 'cpu')
-        many.workers, many.threads = shared
-    elif many.todo:
-        with many.client(): pass
+    many.find_workers(device)
     return many
-
-def _default_name(
-    tomograms:str|Path, # as the user typed it
-)->str:
-    "The folder of all results where none is named."
-    path = Path(tomograms).expanduser().absolute() if tomograms else Path('phantoms')
-    name = path.stem if path.suffix.lower() == '.csv' else path.name
-    return f'{"tomograms" if set(name) & set("*?[") else name}_membranes'
 
 # %% ../nbs/31_scale.ipynb #0472ea9e
 def write_report(
@@ -546,7 +560,7 @@ def read_report(
     path = existing_file(Path(folder)/'report.csv', 'the report of a run over many tomograms')
     with path.open(newline='', encoding='utf-8') as f: return list(csv.DictReader(f))
 
-# %% ../nbs/31_scale.ipynb #90e38050
+# %% ../nbs/31_scale.ipynb #e7feab89
 @contextmanager
 def _alone(
     folder:Path, # of all results
@@ -560,6 +574,7 @@ def _alone(
     try: yield
     finally: lock.release()
 
+# %% ../nbs/31_scale.ipynb #703988a9
 @patch
 def client(self:Many):
     "The workers of this run, for a with block."
@@ -574,22 +589,12 @@ def _must_see(self:Many)->list: # of paths
     return [near, self.items[0].file.parent, *weights]
 
 @patch
-def run(self:Many)->Path: # the folder of all results
-    "Segment all that is not finished; `report.csv` says what became of each."
+def _make_output(self:Many):
+    "Make the folder of all results."
     try: self.output.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise InputError(f'{self.output}: cannot be written ({e.strerror}); wanted a folder for the results') from None
-    with _alone(self.output):
-        write_report(self.output, self.rows)
-        todo = self.todo
-        if not todo: return self.output
-        with self.client() as client:
-            self._say_where()
-            rows = hand_out(client, todo, lambda item: self._submit(client, item))
-            for row in progress(rows, len(todo), 'tomograms'):
-                self.rows.append(row)
-                write_report(self.output, self.rows)
-    return self.output
+        why = f'cannot be written ({e.strerror}); wanted a folder for the results'
+        raise InputError(f'{self.output}: {why}') from None
 
 @patch
 def _say_where(self:Many):
@@ -605,6 +610,23 @@ def _submit(self:Many,
     "Hand one tomogram to the cluster."
     more = self.options, self.asked, self.threads, self.pictures
     return client.submit(segment_item, item, self.folder_of(item), *more, pure=False)
+
+# %% ../nbs/31_scale.ipynb #bb9e9856
+@patch
+def run(self:Many)->Path: # the folder of all results
+    "Segment all that is not finished; `report.csv` says what became of each."
+    self._make_output()
+    with _alone(self.output):
+        write_report(self.output, self.rows)
+        todo = self.todo
+        if not todo: return self.output
+        with self.client() as client:
+            self._say_where()
+            rows = hand_out(client, todo, lambda item: self._submit(client, item))
+            for row in progress(rows, len(todo), 'tomograms'):
+                self.rows.append(row)
+                write_report(self.output, self.rows)
+    return self.output
 
 # %% ../nbs/31_scale.ipynb #61367b3d
 def contact_sheet(
