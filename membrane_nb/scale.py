@@ -433,7 +433,7 @@ class Many:
         done = f'{self.count("skipped")} finished before'
         return f'{len(self.items)} tomograms, {done}; on {self.scheduler or "this machine"}'
 
-# %% ../nbs/31_scale.ipynb #abe4c184
+# %% ../nbs/31_scale.ipynb #467dc97b
 def _check_output(
     tomograms:str|Path, # as the user typed it
     output:Path,        # folder of all results
@@ -441,14 +441,14 @@ def _check_output(
     "Refuse an output that is a file, or lies among the tomograms, and a report of somebody else."
     if output.exists() and not output.is_dir():
         raise InputError(f'{output}: is a file; wanted a folder for the results')
-    source = Path(tomograms or os.devnull).expanduser()
-    if source.is_dir() and source.resolve() in (output.resolve(), *output.resolve().parents):
-        raise InputError(f'{output}: lies in the folder of the tomograms; wanted an output elsewhere')
     report = output/'report.csv'
-    if not report.exists(): return
-    with report.open(encoding='utf-8', errors='replace') as f: first = f.readline().strip()
-    if first == ','.join(COLUMNS): return
-    raise InputError(f'{report}: is no report of ours; wanted it out of the way')
+    if report.exists() and report.read_bytes().splitlines()[:1] != [','.join(COLUMNS).encode()]:
+        raise InputError(f'{report}: is no report of ours; wanted it out of the way')
+    source = Path(tomograms).expanduser()
+    if not tomograms or not source.is_dir(): return
+    if source.resolve() in (output.resolve(), *output.resolve().parents):
+        wanted = 'wanted an output elsewhere'
+        raise InputError(f'{output}: lies in the folder of the tomograms; {wanted}')
 
 @patch
 def find_finished(self:Many):
@@ -574,7 +574,7 @@ def _alone(
     try: yield
     finally: lock.release()
 
-# %% ../nbs/31_scale.ipynb #703988a9
+# %% ../nbs/31_scale.ipynb #5ea5aa3c
 @patch
 def client(self:Many):
     "The workers of this run, for a with block."
@@ -597,10 +597,14 @@ def _make_output(self:Many):
         raise InputError(f'{self.output}: {why}') from None
 
 @patch
-def _say_where(self:Many):
+def _say_where(self:Many,
+    client, # of a dask cluster
+):
     "Tell the reader who works."
-    if self.scheduler: return
-    print(f'{self.workers} workers with {self.threads} threads each', file=sys.stderr)
+    n = len(client.nthreads())
+    said = f'{n} at a time, {self.threads} threads each'
+    if self.scheduler: said = f'{n} workers at {self.scheduler}; more may come'
+    print(said, file=sys.stderr)
 
 @patch
 def _submit(self:Many,
@@ -611,7 +615,7 @@ def _submit(self:Many,
     more = self.options, self.asked, self.threads, self.pictures
     return client.submit(segment_item, item, self.folder_of(item), *more, pure=False)
 
-# %% ../nbs/31_scale.ipynb #bb9e9856
+# %% ../nbs/31_scale.ipynb #6196cc6b
 @patch
 def run(self:Many)->Path: # the folder of all results
     "Segment all that is not finished; `report.csv` says what became of each."
@@ -621,7 +625,7 @@ def run(self:Many)->Path: # the folder of all results
         todo = self.todo
         if not todo: return self.output
         with self.client() as client:
-            self._say_where()
+            self._say_where(client)
             rows = hand_out(client, todo, lambda item: self._submit(client, item))
             for row in progress(rows, len(todo), 'tomograms'):
                 self.rows.append(row)

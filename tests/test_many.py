@@ -9,7 +9,7 @@ from conftest import ROOT
 from membrane_nb.checks import InputError
 from membrane_nb.infer import open_job
 from membrane_nb.phantom import phantom
-from membrane_nb.scale import Item, contact_sheet, hand_out, infer_many, open_many, read_report, segment_item, worker_environment
+from membrane_nb.scale import _alone, _row_of_future, Item, contact_sheet, hand_out, infer_many, open_many, read_report, segment_item, worker_environment
 from membrane_nb.volume import open_volume, write_mrc
 
 PLAIN = dict(device='cpu', pictures=False, min_size=0.)
@@ -68,7 +68,6 @@ def test_a_folder_gives_a_result_each_and_a_report(session, done):
 
 
 def test_one_worker_gives_the_same_bits(session, weights, done, tmp_path):
-    "As does open_job, in this process with as many threads."
     infer_many(f'{session}/[ab].mrc', tmp_path/'one', weights=weights, workers=1, threads=1, **PLAIN)
     for name in 'ab':
         for file in ('prob.mrc', 'mask.mrc'):
@@ -155,7 +154,6 @@ def test_what_is_not_ours_is_left_alone(session, weights, done, tmp_path):
 
 
 def test_two_runs_at_one_place(session, weights, tmp_path):
-    from membrane_nb.scale import _alone
     many = open_many(session, tmp_path, weights, **PLAIN)
     with _alone(tmp_path), pytest.raises(InputError, match='another run writes there now'): many.run()
 
@@ -175,7 +173,7 @@ def wait_for_file(folder):
     whole, Job.run = Job.run, held_once
 
 
-def kill(folder, n=1):
+def kill(folder):
     "Kill the process that holds a tomogram, with no chance to clean up."
     while not (folder/'held').exists() or not (folder/'held').read_text(): time.sleep(.05)
     assert list((folder/'out').glob('.*.part/prob.mrc'))
@@ -197,6 +195,16 @@ def test_a_killed_worker_costs_one_task(session, weights, cluster, tmp_path):
     assert sorted(p.name for p in (tmp_path/'out').iterdir() if not p.name.startswith('.many')) == ['a_membranes', 'b_membranes', 'c_membranes', 'report.csv']
 
 
+def test_a_tomogram_that_kills_every_worker_is_given_up():
+    "Dask gives up after four deaths, and says so by an exception of this name."
+    class KilledWorker(Exception): allowed_failures = 3
+    class Task:
+        status = 'error'
+        def exception(self): return KilledWorker()
+    row = _row_of_future(Task(), Item(Path('a.mrc'), 'a'))
+    assert row['state'] == 'failed' and row['remark'].startswith('4 workers died over it; wanted more memory')
+
+
 def test_a_scheduler_whose_workers_do_not_fit_is_refused(session, weights, cluster, tmp_path, monkeypatch):
     monkeypatch.setattr('membrane_nb.__version__', '99')
     with pytest.raises(InputError, match='has membrane_nb .*; wanted 99, as here'):
@@ -214,7 +222,10 @@ def test_tasks_whose_scheduler_is_gone_are_rows():
     assert all(row['state'] == 'failed' and 'the scheduler went away' in row['remark'] for row in rows)
 
 
-def test_the_command_line_says_how_many_failed(session, weights, done, capsys):
+def test_the_command_line_says_how_many_failed(session, weights, done, capsys, monkeypatch):
+    from distributed import Client
+    here = dict(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50, set_as_default=False)
+    monkeypatch.setattr('membrane_nb.scale.local_client', lambda *_: Client(**here))
     with pytest.raises(InputError, match='report.csv: 1 of 4 failed, the first: .*torn.mrc: is truncated'):
         infer_many(session, done[0], weights=weights, workers=1, **PLAIN)
     assert '4 tomograms: 0 done, 3 skipped, 1 failed' in capsys.readouterr().out
