@@ -469,7 +469,7 @@ def find_finished(self:Many):
     also = f' ({len(others) - 1} more like it)' if len(others) > 1 else ''
     raise InputError(f'{others[0]}{also}; wanted overwrite=True, or another output')
 
-# %% ../nbs/31_scale.ipynb #5836ee0d
+# %% ../nbs/31_scale.ipynb #0895bb88
 def _check_given(
     given:dict, # parameters with their values
 ):
@@ -493,6 +493,7 @@ def find_workers(self:Many,
 ):
     "Share the cores of this machine; or ask a scheduler whether its workers fit."
     from dask.system import CPU_COUNT
+    if not self.todo: return
     if self.scheduler:
         with self.client(): return
     gpu = pick_device(device).type != 'cpu'

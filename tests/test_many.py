@@ -9,7 +9,8 @@ from conftest import ROOT
 from membrane_nb.checks import InputError
 from membrane_nb.infer import open_job
 from membrane_nb.phantom import phantom
-from membrane_nb.scale import _alone, _row_of_future, Item, contact_sheet, hand_out, infer_many, open_many, read_report, segment_item, worker_environment
+from membrane_nb.scale import (Item, _alone, _row_of_future, contact_sheet, hand_out, infer_many, local_client, open_many,
+                                read_report, segment_item, worker_environment)
 from membrane_nb.volume import open_volume, write_mrc
 
 PLAIN = dict(device='cpu', pictures=False, min_size=0.)
@@ -47,7 +48,7 @@ def cluster():
     "A scheduler of its own with two workers, as a cluster would be."
     from distributed import LocalCluster
     with worker_environment(1), LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=None, host='127.0.0.1',
-                                             dashboard_address=None, silence_logs=50) as cluster: yield cluster
+                                             dashboard_address='127.0.0.1:0', silence_logs=50) as cluster: yield cluster
 
 
 def states(output):
@@ -213,7 +214,7 @@ def test_a_scheduler_whose_workers_do_not_fit_is_refused(session, weights, clust
 
 def test_tasks_whose_scheduler_is_gone_are_rows():
     from distributed import Client, LocalCluster
-    with LocalCluster(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+    with LocalCluster(processes=False, n_workers=1, threads_per_worker=1, dashboard_address='127.0.0.1:0', silence_logs=50) as cluster:
         client = Client(cluster, set_as_default=False)
         items = [Item(Path(f'{name}.mrc'), name) for name in 'ab']
         threading.Timer(.3, cluster.close).start()
@@ -224,11 +225,39 @@ def test_tasks_whose_scheduler_is_gone_are_rows():
 
 def test_the_command_line_says_how_many_failed(session, weights, done, capsys, monkeypatch):
     from distributed import Client
-    here = dict(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50, set_as_default=False)
+    here = dict(processes=False, n_workers=1, threads_per_worker=1, dashboard_address='127.0.0.1:0', silence_logs=50, set_as_default=False)
     monkeypatch.setattr('membrane_nb.scale.local_client', lambda *_: Client(**here))
     with pytest.raises(InputError, match='report.csv: 1 of 4 failed, the first: .*torn.mrc: is truncated'):
         infer_many(session, done[0], weights=weights, workers=1, **PLAIN)
     assert '4 tomograms: 0 done, 3 skipped, 1 failed' in capsys.readouterr().out
+
+
+def look_around():
+    "In a worker: its threads, how they wait, and the addresses that it listens at."
+    import psutil
+    ports = [c.laddr.ip for c in psutil.Process().net_connections() if c.status == 'LISTEN']
+    return os.environ['OMP_NUM_THREADS'], os.environ['OMP_WAIT_POLICY'], set(ports)
+
+
+def test_workers_know_their_threads_and_listen_on_this_machine_only():
+    import psutil
+    before = dict(os.environ)
+    with local_client(1, 3) as client:
+        assert client.submit(look_around).result() == ('3', 'PASSIVE', {'127.0.0.1'})
+        assert {c.laddr.ip for c in psutil.Process().net_connections() if c.status == 'LISTEN'} == {'127.0.0.1'}
+    assert dict(os.environ) == before
+
+
+def test_the_page_leaves_the_tomograms_alone(run, session, weights, tmp_path):
+    "Its lessons work on phantoms of their own; a run whose results are all there is short."
+    before = {path.name: path.stat().st_mtime_ns for path in session.iterdir()}
+    given = dict(tomograms=f'{session}/[a]*.mrc', output=tmp_path/'out', weights=weights, threads=1, device='cpu')
+    done = run('papermill', ROOT/'nbs'/'31_scale.ipynb', tmp_path/'out.ipynb', *(str(a) for n, v in given.items() for a in ('-p', n, v)))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert states(tmp_path/'out') == dict(a='done')
+    assert sorted(p.name for p in (tmp_path/'out').iterdir() if p.name[0] != '.') == ['a_membranes', 'report.csv']
+    assert {'overlays.png', 'mask.mrc'} <= {p.name for p in (tmp_path/'out'/'a_membranes').iterdir()}
+    assert {path.name: path.stat().st_mtime_ns for path in session.iterdir()} == before
 
 
 def test_the_contact_sheet_shows_what_was_done(done):
