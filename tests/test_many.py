@@ -109,6 +109,14 @@ def test_a_list_has_masks_and_names(session, weights, tmp_path):
     assert 0 <= float(row['dice']) <= 1 and row['worker'] == 'none'
 
 
+def test_a_worker_with_other_weights_is_noticed(session, weights, tmp_path):
+    many = open_many(session, tmp_path/'out', weights, **PLAIN)
+    item = many.items[0]
+    row = segment_item(item, many.folder_of(item), many.options, many.asked | dict(weights_sha256='another'), pictures=False)
+    assert row['state'] == 'failed' and 'this worker has other weights' in row['remark']
+    assert not many.output.exists() or not list(many.output.iterdir())
+
+
 @pytest.mark.parametrize('given, said', [
     (dict(tomograms='{0}/*.rec'), 'no tomogram found; wanted a folder, a pattern'),
     (dict(tomograms='{1}/empty'), 'no tomogram found; wanted tomograms in it'),
