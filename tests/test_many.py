@@ -1,0 +1,279 @@
+"Many tomograms: each costs itself only, whatever is wrong with it or with its worker."
+import json, os, signal, subprocess, sys, threading, time
+from pathlib import Path
+
+import cloudpickle
+import numpy as np
+import pytest
+from conftest import ROOT
+from membrane_nb.checks import InputError
+from membrane_nb.infer import open_job
+from membrane_nb.phantom import phantom
+from membrane_nb.scale import (Item, _alone, _row_of_future, contact_sheet, hand_out, infer_many, local_client, open_many,
+                                read_report, segment_item, worker_environment)
+from membrane_nb.volume import open_volume, write_mrc
+
+PLAIN = dict(device='cpu', pictures=False, min_size=0.)
+cloudpickle.register_pickle_by_value(sys.modules[__name__]) # workers do not know this file
+
+
+@pytest.fixture(scope='module')
+def session(tmp_path_factory):
+    "Three small tomograms and one that is torn."
+    folder = tmp_path_factory.mktemp('session')
+    for i, name in enumerate(('a', 'b', 'c')):
+        vol, msk, pixel = phantom((16, 96, 96), seed=40 + i)
+        write_mrc(folder/f'{name}.mrc', vol, pixel)
+        write_mrc(folder/f'{name}.msk', msk.astype(np.int8), pixel)
+    (folder/'torn.mrc').write_bytes((folder/'a.mrc').read_bytes()[:70_000])
+    return folder
+
+
+@pytest.fixture(scope='module')
+def weights(volumes):
+    return volumes/'weights.pt'
+
+
+@pytest.fixture(scope='module')
+def done(session, weights, tmp_path_factory):
+    "The folder after a run with two workers, and the run."
+    output = tmp_path_factory.mktemp('many')/'results'
+    many = open_many(session, output, weights, workers=2, threads=1, **PLAIN)
+    many.run()
+    return output, many
+
+
+@pytest.fixture(scope='module')
+def cluster():
+    "A scheduler of its own with two workers, as a cluster would be."
+    from distributed import LocalCluster
+    with worker_environment(1), LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=None, host='127.0.0.1',
+                                             dashboard_address='127.0.0.1:0', silence_logs=50) as cluster: yield cluster
+
+
+def states(output):
+    return {row['name']: row['state'] for row in read_report(output)}
+
+
+def test_a_folder_gives_a_result_each_and_a_report(session, done):
+    "A bad file costs itself only, and its sentence is in the report."
+    output, many = done
+    assert states(output) == dict(a='done', b='done', c='done', torn='failed')
+    assert sorted(p.name for p in output.iterdir() if p.name[0] != '.') == ['a_membranes', 'b_membranes', 'c_membranes', 'report.csv']
+    rows = {row['name']: row for row in read_report(output)}
+    assert 'torn.mrc: is truncated' in rows['torn']['remark'] and many.summary() == '4 tomograms: 3 done, 0 skipped, 1 failed'
+    record = json.loads((output/'a_membranes'/'segmentation.json').read_text())
+    assert record['threads'] == 1 and float(rows['a']['share']) == pytest.approx(record['membrane_share'], abs=1e-4)
+    assert rows['a']['worker'] in ('0', '1') and int(rows['a']['voxels_per_second']) > 0
+    assert not list(output.glob('.*.part'))
+
+
+def test_one_worker_gives_the_same_bits(session, weights, done, tmp_path):
+    infer_many(f'{session}/[ab].mrc', tmp_path/'one', weights=weights, workers=1, threads=1, **PLAIN)
+    for name in 'ab':
+        for file in ('prob.mrc', 'mask.mrc'):
+            two, one = (folder/f'{name}_membranes'/file for folder in (done[0], tmp_path/'one'))
+            assert np.array_equal(open_volume(two)[:], open_volume(one)[:])
+
+
+def test_a_restart_does_what_is_missing(session, weights, done, monkeypatch):
+    "What is finished is skipped, also when its file was copied; without work no cluster is started."
+    output, _ = done
+    again = open_many(session, output, weights, **PLAIN)
+    assert again.count('skipped') == 3 and [item.name for item in again.todo] == ['torn']
+    os.utime(session/'a.mrc', (1, 1))
+    monkeypatch.setattr('membrane_nb.scale.local_client', lambda *_: pytest.fail('a cluster was started'))
+    good = open_many(f'{session}/[abc].mrc', output, weights, **PLAIN)
+    good.run()
+    assert states(output) == dict.fromkeys('abc', 'skipped')
+
+
+def test_a_result_made_otherwise_is_not_taken_for_done(session, weights, done, tmp_path):
+    output, _ = done
+    with pytest.raises(InputError, match=r'a_membranes: was made with threshold 0.5, not 0.4 \(2 more like it\); wanted overwrite=True'):
+        open_many(session, output, weights, threshold=.4, **PLAIN)
+    with pytest.raises(InputError, match='was made with weights_sha256'): open_many(session, output, **PLAIN)
+    write_mrc(tmp_path/'a.mrc', phantom((16, 96, 96), seed=50)[0], 10.)
+    with pytest.raises(InputError, match='a_membranes: was made from other voxels than those of'): open_many(f'{tmp_path}/*.mrc', output, weights, **PLAIN)
+    open_job(session/'a.mrc', weights, tmp_path/'single'/'a_membranes', device='cpu').run(pictures=False)
+    with pytest.raises(InputError, match='was made by another command'): open_many(session, tmp_path/'single', weights, **PLAIN)
+    assert len(open_many(session, output, weights, threshold=.4, overwrite=True, **PLAIN).todo) == 4
+
+
+def test_a_list_has_masks_and_names(session, weights, tmp_path):
+    "Its paths count from its folder; a mask is scored against; a name tells two files apart."
+    (session/'list.csv').write_text('tomogram, mask, name\na.mrc, a.msk, first\n# not this one\nb.mrc,,second\n')
+    many = open_many(session/'list.csv', tmp_path/'out', weights, **PLAIN)
+    assert [(item.name, bool(item.mask)) for item in many.items] == [('first', True), ('second', False)]
+    row = segment_item(many.items[0], many.folder_of(many.items[0]), many.options, many.asked, 1, False)
+    assert 0 <= float(row['dice']) <= 1 and row['worker'] == 'none'
+
+
+def test_a_worker_with_other_weights_is_noticed(session, weights, tmp_path):
+    many = open_many(session, tmp_path/'out', weights, **PLAIN)
+    item = many.items[0]
+    row = segment_item(item, many.folder_of(item), many.options, many.asked | dict(weights_sha256='another'), pictures=False)
+    assert row['state'] == 'failed' and 'this worker has other weights' in row['remark']
+    assert not many.output.exists() or not list(many.output.iterdir())
+
+
+@pytest.mark.parametrize('given, said', [
+    (dict(tomograms='{0}/*.rec'), 'no tomogram found; wanted a folder, a pattern'),
+    (dict(tomograms='{1}/empty'), 'no tomogram found; wanted tomograms in it'),
+    (dict(tomograms='{1}/none.csv'), 'no such file'),
+    (dict(output='{0}/results'), 'lies in the folder of the tomograms'),
+    (dict(output='{0}/a.mrc'), 'is a file; wanted a folder'),
+    (dict(weights='{0}/a.mrc'), 'cannot be read; wanted a whole weights file'),
+    (dict(threshold=2.), 'parameter threshold: found 2'),
+    (dict(density='grey'), "parameter density: found 'grey'"),
+    (dict(workers=-1), 'parameter workers: found -1'),
+    (dict(device='abacus'), 'device abacus: not known'),
+    (dict(scheduler='nonsense'), 'scheduler nonsense: does not answer'),
+    (dict(scheduler='tcp://127.0.0.1:9'), 'does not answer'),
+])
+def test_refused_before_any_work(session, weights, tmp_path, monkeypatch, given, said):
+    monkeypatch.setattr('membrane_nb.scale.ANSWER', .5)
+    (tmp_path/'empty').mkdir()
+    filled = {name: value.format(session, tmp_path) if isinstance(value, str) else value for name, value in given.items()}
+    with pytest.raises(InputError, match=said): open_many(**dict(tomograms=session, output=tmp_path/'out', weights=weights) | PLAIN | filled)
+    assert not (tmp_path/'out').exists()
+
+
+@pytest.mark.parametrize('table, said', [
+    ('tomogram\na.mrc\nb/a.rec\n', 'both give a; wanted names that differ'),
+    ('tomogram,name\na.mrc,../up\n', "has the name '../up'"),
+    ('file\na.mrc\n', 'has columns file; wanted tomogram'),
+    ('tomogram,mask\n,b.mrc\n', 'line 2 names no tomogram'),
+    ('tomogram\n', 'no tomogram found; wanted a line for each'),
+])
+def test_lists_that_are_refused(tmp_path, table, said):
+    (tmp_path/'list.csv').write_text(table)
+    with pytest.raises(InputError, match=said): open_many(tmp_path/'list.csv', tmp_path/'out')
+
+
+def test_what_is_not_ours_is_left_alone(session, weights, done, tmp_path):
+    "A folder of somebody else under the name of a result, a report of another program, and a result as an input."
+    (tmp_path/'a_membranes').mkdir()
+    (tmp_path/'a_membranes'/'notes.txt').write_text('mine')
+    with pytest.raises(InputError, match='holds notes.txt'): open_many(session, tmp_path, weights, overwrite=True, **PLAIN)
+    (tmp_path/'out').mkdir()
+    (tmp_path/'out'/'report.csv').write_text('mine')
+    with pytest.raises(InputError, match='report.csv: is no report of ours'): open_many(session, tmp_path/'out', weights, **PLAIN)
+    with pytest.raises(InputError, match='is the result of a run; wanted tomograms'): open_many(f'{done[0]}/*/mask.mrc', tmp_path/'two', weights, **PLAIN)
+
+
+def test_two_runs_at_one_place(session, weights, tmp_path):
+    many = open_many(session, tmp_path, weights, **PLAIN)
+    with _alone(tmp_path), pytest.raises(InputError, match='another run writes there now'): many.run()
+
+
+def wait_for_file(folder):
+    "In a worker: its next tomogram says who works on it, once its folder is held, and never goes on."
+    from membrane_nb.infer import Job
+    def run(self, pictures=True):
+        self.results.begin()
+        (self.results.part/'prob.mrc').write_text('half')
+        (folder/'held').write_text(str(os.getpid()))
+        threading.Event().wait()
+    def held_once(self, pictures=True):
+        try: (folder/'first').touch(exist_ok=False)
+        except FileExistsError: return whole(self, pictures)
+        return run(self, pictures)
+    whole, Job.run = Job.run, held_once
+
+
+def kill(folder):
+    "Kill the process that holds a tomogram, with no chance to clean up."
+    while not (folder/'held').exists() or not (folder/'held').read_text(): time.sleep(.05)
+    assert list((folder/'out').glob('.*.part/prob.mrc'))
+    os.kill(int((folder/'held').read_text()), signal.SIGKILL)
+
+
+def test_a_killed_worker_costs_one_task(session, weights, cluster, tmp_path):
+    "It is done again by another worker, which empties what the dead one left; the others are not done twice."
+    from distributed import Client
+    many = open_many(f'{session}/[abc].mrc', tmp_path/'out', weights, scheduler=cluster.scheduler_address, threads=1, **PLAIN)
+    with Client(cluster, set_as_default=False) as client: client.run(wait_for_file, tmp_path)
+    killer = threading.Thread(target=kill, args=[tmp_path])
+    killer.start()
+    many.run()
+    killer.join()
+    assert states(tmp_path/'out') == dict.fromkeys('abc', 'done')
+    emptied = [row for row in read_report(tmp_path/'out') if 'was left by a run that did not end; emptied' in row['remark']]
+    assert len(emptied) == 1
+    assert sorted(p.name for p in (tmp_path/'out').iterdir() if not p.name.startswith('.many')) == ['a_membranes', 'b_membranes', 'c_membranes', 'report.csv']
+
+
+def test_a_tomogram_that_kills_every_worker_is_given_up():
+    "Dask gives up after four deaths, and says so by an exception of this name."
+    class KilledWorker(Exception): allowed_failures = 3
+    class Task:
+        status = 'error'
+        def exception(self): return KilledWorker()
+    row = _row_of_future(Task(), Item(Path('a.mrc'), 'a'))
+    assert row['state'] == 'failed' and row['remark'].startswith('4 workers died over it; wanted more memory')
+
+
+def test_a_scheduler_whose_workers_do_not_fit_is_refused(session, weights, cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr('membrane_nb.__version__', '99')
+    with pytest.raises(InputError, match='has membrane_nb .*; wanted 99, as here'):
+        open_many(session, tmp_path/'out', weights, scheduler=cluster.scheduler_address, **PLAIN)
+
+
+def test_tasks_whose_scheduler_is_gone_are_rows():
+    from distributed import Client, LocalCluster
+    with LocalCluster(processes=False, n_workers=1, threads_per_worker=1, dashboard_address='127.0.0.1:0', silence_logs=50) as cluster:
+        client = Client(cluster, set_as_default=False)
+        items = [Item(Path(f'{name}.mrc'), name) for name in 'ab']
+        threading.Timer(.3, cluster.close).start()
+        rows = list(hand_out(client, items, lambda item: client.submit(time.sleep, 2, pure=False)))
+    assert [row['name'] for row in rows] == ['a', 'b']
+    assert all(row['state'] == 'failed' and 'the scheduler went away' in row['remark'] for row in rows)
+
+
+def test_the_command_line_says_how_many_failed(session, weights, done, capsys, monkeypatch):
+    from distributed import Client
+    here = dict(processes=False, n_workers=1, threads_per_worker=1, dashboard_address='127.0.0.1:0', silence_logs=50, set_as_default=False)
+    monkeypatch.setattr('membrane_nb.scale.local_client', lambda *_: Client(**here))
+    with pytest.raises(InputError, match='report.csv: 1 of 4 failed, the first: .*torn.mrc: is truncated'):
+        infer_many(session, done[0], weights=weights, workers=1, **PLAIN)
+    assert '4 tomograms: 0 done, 3 skipped, 1 failed' in capsys.readouterr().out
+
+
+def look_around():
+    "In a worker: its threads, how they wait, and the addresses that it listens at."
+    import psutil
+    ports = [c.laddr.ip for c in psutil.Process().net_connections() if c.status == 'LISTEN']
+    return os.environ['OMP_NUM_THREADS'], os.environ['OMP_WAIT_POLICY'], set(ports)
+
+
+def test_workers_know_their_threads_and_listen_on_this_machine_only():
+    import psutil
+    before = dict(os.environ)
+    with local_client(1, 3) as client:
+        assert client.submit(look_around).result() == ('3', 'PASSIVE', {'127.0.0.1'})
+        assert {c.laddr.ip for c in psutil.Process().net_connections() if c.status == 'LISTEN'} == {'127.0.0.1'}
+    assert dict(os.environ) == before
+
+
+def test_the_page_leaves_the_tomograms_alone(run, session, weights, tmp_path):
+    "Its lessons work on phantoms of their own; a run whose results are all there is short."
+    before = {path.name: path.stat().st_mtime_ns for path in session.iterdir()}
+    given = dict(tomograms=f'{session}/[a]*.mrc', output=tmp_path/'out', weights=weights, threads=1, device='cpu')
+    done = run('papermill', ROOT/'nbs'/'31_scale.ipynb', tmp_path/'out.ipynb', *(str(a) for n, v in given.items() for a in ('-p', n, v)))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert states(tmp_path/'out') == dict(a='done')
+    assert sorted(p.name for p in (tmp_path/'out').iterdir() if p.name[0] != '.') == ['a_membranes', 'report.csv']
+    assert {'overlays.png', 'mask.mrc'} <= {p.name for p in (tmp_path/'out'/'a_membranes').iterdir()}
+    assert {path.name: path.stat().st_mtime_ns for path in session.iterdir()} == before
+
+
+def test_the_contact_sheet_shows_what_was_done(done):
+    assert len(contact_sheet(done[0]).axes) == 3
+    assert len(contact_sheet(done[0], most=2).axes) == 2
+
+
+def test_the_module_needs_no_dask_before_it_is_used():
+    code = "import sys; sys.modules['distributed'] = None; import membrane_nb.scale as s; assert 'dask' not in sys.modules; s.open_many('x')"
+    said = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True).stderr
+    assert 'InputError: many tomograms: dask.distributed is not installed; wanted' in said.splitlines()[-1]
