@@ -9,7 +9,7 @@ __all__ = ['COLUMNS', 'ANSWER', 'GONE', 'is_volume_name', 'is_many', 'Item', 'wr
            'contact_sheet', 'report_table', 'infer_many']
 
 # %% ../nbs/31_scale.ipynb #6481e9bc
-import csv, hashlib, io, json, logging, os, sys, time
+import csv, io, json, logging, os, sys, time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from glob import glob
@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from .checks import InputError, check_choices, check_ranges, existing_file, progress
 from .data import DENSITIES, _read_csv, fingerprint
+from .engine import ENGINES, PRECISIONS, weights_hash
 from .infer import Job, open_job
 from .phantom import phantom
 from .results import RECORD, Results, output_root
@@ -490,7 +491,7 @@ def _check_given(
     "Refuse a number or a word that no tomogram could be segmented with."
     ranges = dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, 1000), zoom=(0, 4))
     check_ranges(given, ranges | dict(workers=(0, 1024), threads=(0, 1024)))
-    check_choices(given, dict(density=DENSITIES))
+    check_choices(given, dict(density=DENSITIES, engine=ENGINES, precision=PRECISIONS, format=('mrc', 'zarr')))
 
 def _default_name(
     tomograms:str|Path, # as the user typed it
@@ -528,6 +529,9 @@ def open_many(
     zoom:float=0.,         # how much larger the network should see them; 0: as their voxel sizes say
     adapt:bool=False,      # let the network learn the look of each tomogram first
     ignore:str='auto',     # value of the masks that means not annotated
+    engine:str='auto',     # what runs the network: auto, torch or openvino
+    precision:str='auto',  # in which numbers: auto, fp32, bf16 or int8
+    format:str='mrc',      # of the results: mrc, or zarr for OME-Zarr
     overwrite:bool=False,  # replace finished results
     pictures:bool=True,    # draw them
     scheduler:str='',      # address of a dask scheduler; empty: this machine
@@ -537,6 +541,7 @@ def open_many(
 )->Many:
     "Open what a run over many tomograms needs; whatever is wrong raises `InputError` before any work."
     chosen = dict(min_size=min_size, tta=tta, density=density, pixel=pixel, zoom=zoom, adapt=adapt)
+    chosen |= dict(engine=engine, precision=precision, format=format)
     import_distributed()
     _check_given(chosen | dict(threshold=threshold, workers=workers, threads=threads))
     folder = output or Path(root or output_root())/_default_name(tomograms)
@@ -544,7 +549,7 @@ def open_many(
     _check_output(tomograms, folder)
     file = Path(weights or pretrained()).expanduser().absolute()
     load_unet(file)
-    asked = dict(weights_sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+    asked = dict(weights_sha256=weights_hash(file))
     asked |= dict(threshold=threshold or read_card(file).threshold) | chosen
     again = overwrite or not (tomograms or output) # our own phantoms are always done again
     options = dict(threshold=threshold, tile=tile, device=device, ignore=ignore, overwrite=again)
@@ -662,7 +667,8 @@ def contact_sheet(
     imgs, titles, msks = [], [], []
     for row in (rows[i] for i in some):
         vol = open_volume(row['file'], pixel=1.)
-        msk = open_volume(Path(folder)/f'{row["name"]}_membranes'/'mask.mrc', pixel=1.)
+        mask = next((Path(folder)/f'{row["name"]}_membranes').glob('mask.*')) # MRC or OME-Zarr
+        msk = open_volume(mask, pixel=1.)
         imgs.append(np.asarray(vol[len(vol) // 2]))
         msks.append(np.asarray(msk[len(vol) // 2]))
         titles.append(f'{row["name"]}: {float(row["share"]):.1%} membrane')
