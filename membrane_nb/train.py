@@ -158,7 +158,7 @@ def _autocast(
     device = next(net.parameters()).device
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bf16')
 
-# %% ../nbs/03_train.ipynb #dcb2ead4
+# %% ../nbs/03_train.ipynb #07a61962
 class Alone:
     "A single process: what we ask of an `Accelerator`, with nobody to talk to."
     num_processes = 1
@@ -183,9 +183,11 @@ def start_team(
     except ImportError:
         raise InputError('accelerate: is not installed; several processes need it') from None
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+    cpu = device == 'cpu' or not torch.cuda.is_available()
+    if cpu and device == 'cuda': pick_device(device) # says that there is none
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False),
                 InitProcessGroupKwargs(timeout=timedelta(hours=12))] # one may wait long for another
-    return Accelerator(cpu=device == 'cpu', mixed_precision='no', kwargs_handlers=handlers)
+    return Accelerator(cpu=cpu, mixed_precision='no', kwargs_handlers=handlers)
 
 # %% ../nbs/03_train.ipynb #82098b1c
 def own_share(
@@ -672,10 +674,10 @@ def open_run(
     "Open what a run needs; whatever is wrong raises `InputError`."
     check_run(p)
     team = start_team(p['device'])
-    device = pick_device(p['device'])
     if team.num_processes > 1:
         device = team.device
         p = _for_several(p, team.num_processes)
+    else: device = pick_device(p['device'])
     net, before, provenance = _open_weights(p['init'])
     if net is not None: p = p | _settled(net)
     results = _place(p)
