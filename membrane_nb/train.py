@@ -158,13 +158,12 @@ def _autocast(
     device = next(net.parameters()).device
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bf16')
 
-# %% ../nbs/03_train.ipynb #07a61962
+# %% ../nbs/03_train.ipynb #0540541a
 class Alone:
     "A single process: what we ask of an `Accelerator`, with nobody to talk to."
     num_processes = 1
     process_index = 0
     is_main_process = True
-    def prepare_model(self, net): return net
     def reduce(self, tensor, how): return tensor
     def main_process_first(self): return nullcontext()
     def wait_for_everyone(self): pass
@@ -182,12 +181,11 @@ def start_team(
     try: from accelerate import Accelerator
     except ImportError:
         raise InputError('accelerate: is not installed; several processes need it') from None
-    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+    from accelerate.utils import InitProcessGroupKwargs
     cpu = device == 'cpu' or not torch.cuda.is_available()
     if cpu and device == 'cuda': pick_device(device) # says that there is none
-    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False),
-                InitProcessGroupKwargs(timeout=timedelta(hours=12))] # one may wait long for another
-    return Accelerator(cpu=cpu, mixed_precision='no', kwargs_handlers=handlers)
+    patient = InitProcessGroupKwargs(timeout=timedelta(hours=12)) # one may wait long for another
+    return Accelerator(cpu=cpu, mixed_precision='no', kwargs_handlers=[patient])
 
 # %% ../nbs/03_train.ipynb #82098b1c
 def own_share(
@@ -244,7 +242,6 @@ class Fit:
         self.net.to(memory_format=self.net.layout)
         self.smooth = copy.deepcopy(self.net).requires_grad_(False)
         self.opt = torch.optim.AdamW(self.net.parameters(), self.lr, weight_decay=self.weight_decay)
-        self.model = self.team.prepare_model(self.net) # adds up gradients over all processes
         patches = self.batch_size * self.team.num_processes # in a step
         self.steps = math.ceil(len(self.patches) / patches) # an epoch
 
@@ -286,7 +283,7 @@ def train_epoch(self,
     epoch:int, # 0, 1, 2 ...
 )->float: # mean loss of its batches
     "One pass over the patches of an epoch."
-    self.model.train()
+    self.net.train()
     team = self.team
     losses = []
     drawn = batches(self.patches, epoch, self.batch_size, self.workers,
@@ -307,12 +304,13 @@ def _step(self,
     device = next(self.net.parameters()).device
     img = img.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
     msk = msk.to(device, non_blocking=True)
-    with _autocast(self.net, self.precision): logits = self.model(img)
+    with _autocast(self.net, self.precision): logits = self.net(img)
     sums = sums_of_all(loss_sums(logits, msk), self.team)
     loss = bce_dice(sums, self.bce_weight)
     for group in self.opt.param_groups: group['lr'] = self.rate(step)
     self.opt.zero_grad()
-    (loss * self.team.num_processes).backward() # the model takes the mean over the processes
+    loss.backward()
+    for weight in self.net.parameters(): weight.grad = self.team.reduce(weight.grad, 'sum')
     self.opt.step()
     self.average(step)
     return loss.detach()
