@@ -711,10 +711,10 @@ def start(self)->Fit:
     "Make the folder, the phantoms and the network, or go on from the checkpoint."
     p = self.parameters
     self.team.wait_for_everyone() # until all have read what is there
-    with self.team.main_process_first():
-        notes = self.results.begin() if self.team.is_main_process else []
-        for note in notes: print(note)
-        self._make_parts()
+    if self.team.is_main_process:
+        for note in self.results.begin(): print(note)
+    self.team.wait_for_everyone()
+    self._make_parts()
     share_cores(p['workers'], int(os.environ.get('LOCAL_WORLD_SIZE', 1)))
     torch.manual_seed(p['seed'])
     net = self.net or UNet(p['k'], p['base'], norm=p['norm'], dropout=p['dropout'], dims=p['dims'])
@@ -731,9 +731,13 @@ def _make_parts(self):
     p = self.parameters
     if not self.parts:
         folder = ''
-        if p['phantom_pixel']: folder = Path(p['output'] or output_root())/'phantoms'/phantom_code()
+        turn = nullcontext()
+        if p['phantom_pixel']:
+            folder = Path(p['output'] or output_root())/'phantoms'/phantom_code()
+            turn = self.team.main_process_first() # the others read what it has kept
         look = dict(pixel=p['phantom_pixel'], zoom=p['phantom_zoom'], raw=p['phantom_raw'])
-        self.parts = phantom_parts(p['seed'], p['phantoms'], **look, workers=p['workers'], folder=folder)
+        look |= dict(workers=p['workers'], folder=folder)
+        with turn: self.parts = phantom_parts(p['seed'], p['phantoms'], **look)
     if not p['near']: return
     for tomo in _all_tomos(self.parts):
         tomo.msk = only_near(tomo.msk, tomo.pixel, p['near'], self.results.part)
