@@ -715,7 +715,8 @@ def start(self)->Fit:
         for note in self.results.begin(): print(note)
     self.team.wait_for_everyone()
     self._make_parts()
-    share_cores(p['workers'], int(os.environ.get('LOCAL_WORLD_SIZE', 1)))
+    threads = share_cores(p['workers'], int(os.environ.get('LOCAL_WORLD_SIZE', 1)))
+    if p['workers']: self.team.print(f'{p["workers"]} workers, and {threads} threads that compute')
     torch.manual_seed(p['seed'])
     net = self.net or UNet(p['k'], p['base'], norm=p['norm'], dropout=p['dropout'], dims=p['dims'])
     patches = Patches(self.parts['train'], p['patches_per_epoch'], p['k'], p['patch'],
