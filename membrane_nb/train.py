@@ -158,7 +158,7 @@ def _autocast(
     device = next(net.parameters()).device
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bf16')
 
-# %% ../nbs/03_train.ipynb #0540541a
+# %% ../nbs/03_train.ipynb #e0a4de23
 class Alone:
     "A single process: what we ask of an `Accelerator`, with nobody to talk to."
     num_processes = 1
@@ -167,7 +167,6 @@ class Alone:
     def reduce(self, tensor, how): return tensor
     def main_process_first(self): return nullcontext()
     def wait_for_everyone(self): pass
-    def print(self, *words, **how): print(*words, **how)
     def end_training(self): pass
 
 def start_team(
@@ -186,6 +185,14 @@ def start_team(
     if cpu and device == 'cuda': pick_device(device) # says that there is none
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=12)) # one may wait long for another
     return Accelerator(cpu=cpu, mixed_precision='no', kwargs_handlers=[patient])
+
+def _say(
+    team,       # an `Accelerator`, or `Alone`
+    *lines:str,
+):
+    "Print lines, once for all processes."
+    if not team.is_main_process: return
+    for line in lines: print(line, flush=True)
 
 # %% ../nbs/03_train.ipynb #82098b1c
 def own_share(
@@ -711,12 +718,11 @@ def start(self)->Fit:
     "Make the folder, the phantoms and the network, or go on from the checkpoint."
     p = self.parameters
     self.team.wait_for_everyone() # until all have read what is there
-    if self.team.is_main_process:
-        for note in self.results.begin(): print(note)
+    if self.team.is_main_process: _say(self.team, *self.results.begin())
     self.team.wait_for_everyone()
     self._make_parts()
     threads = share_cores(p['workers'], int(os.environ.get('LOCAL_WORLD_SIZE', 1)))
-    if p['workers']: self.team.print(f'{p["workers"]} workers, and {threads} threads that compute')
+    if p['workers']: _say(self.team, f'{p["workers"]} workers, and {threads} threads that compute')
     torch.manual_seed(p['seed'])
     net = self.net or UNet(p['k'], p['base'], norm=p['norm'], dropout=p['dropout'], dims=p['dims'])
     patches = Patches(self.parts['train'], p['patches_per_epoch'], p['k'], p['patch'],
@@ -978,21 +984,21 @@ def show_validation(
     look = dict(limits=limits, outline=True, cols=len(shown))
     return show_images(imgs + below, titles, msks, tomo.pixel, **look)
 
-# %% ../nbs/03_train.ipynb #098eb402
+# %% ../nbs/03_train.ipynb #bcd2f40a
 def run_training(
     p:dict, # parameters of 03_train
 )->Path: # the folder of the results
     "Open, train, score and write a run; what is wrong with the input raises `InputError`."
     run = open_run(p)
     team = run.team
-    for note in run.notes: team.print(note)
+    _say(team, *run.notes)
     fit = run.start()
     for row in fit.run(run.results.part/'last.ckpt', run.about):
-        team.print(epoch_in_words(row), flush=True)
+        _say(team, epoch_in_words(row))
     team.end_training() # what is left is for one process
     if not team.is_main_process: return run.results.folder
     card = run.score(fit)
-    print(*scores_in_words(card), sep='\n')
+    _say(team, *scores_in_words(card))
     return run.finish(fit, card)
 
 # %% ../nbs/03_train.ipynb #413d63ec
