@@ -214,9 +214,9 @@ def sums_of_all(
     own = sums.detach()
     return team.reduce(own, 'sum') + (sums - own)
 
-# %% ../nbs/03_train.ipynb #4025d315
+# %% ../nbs/03_train.ipynb #65ce989d
 def share_cores(
-    workers:int, # processes that cut patches
+    workers:int,     # processes that cut patches
     processes:int=1, # that train on this machine
 )->int: # threads that compute
     "Leave a core to each worker; fewer threads than there are stay as they are."
@@ -722,7 +722,7 @@ def start(self)->Fit:
     self.team.wait_for_everyone()
     self._make_parts()
     threads = share_cores(p['workers'], int(os.environ.get('LOCAL_WORLD_SIZE', 1)))
-    if p['workers']: _say(self.team, f'{p["workers"]} workers, and {threads} threads that compute')
+    if p['workers']: _say(self.team, f'workers: {p["workers"]}, threads that compute: {threads}')
     torch.manual_seed(p['seed'])
     net = self.net or UNet(p['k'], p['base'], norm=p['norm'], dropout=p['dropout'], dims=p['dims'])
     patches = Patches(self.parts['train'], p['patches_per_epoch'], p['k'], p['patch'],
