@@ -158,17 +158,25 @@ def _autocast(
     device = next(net.parameters()).device
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bf16')
 
-# %% ../nbs/03_train.ipynb #e0a4de23
+# %% ../nbs/03_train.ipynb #6d8a7160
 class Alone:
     "A single process: what we ask of an `Accelerator`, with nobody to talk to."
     num_processes = 1
     process_index = 0
     is_main_process = True
-    def reduce(self, tensor, how): return tensor
-    def main_process_first(self): return nullcontext()
-    def wait_for_everyone(self): pass
-    def end_training(self): pass
+    def reduce(self,
+        tensor:torch.Tensor, # of any shape
+        how:str,             # sum or mean
+    )->torch.Tensor:
+        "The sum or mean over all processes: what this one has."
+        return tensor
+    def main_process_first(self):
+        "A context that the first process enters before all others."
+        return nullcontext()
+    def wait_for_everyone(self): "Come here together."
+    def end_training(self): "Need the others no more."
 
+# %% ../nbs/03_train.ipynb #fa909dc6
 def start_team(
     device:str='auto', # auto, cpu or cuda
 ): # an `Accelerator`, or `Alone`
@@ -185,14 +193,6 @@ def start_team(
     if cpu and device == 'cuda': pick_device(device) # says that there is none
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=12)) # one may wait long for another
     return Accelerator(cpu=cpu, mixed_precision='no', kwargs_handlers=[patient])
-
-def _say(
-    team,       # an `Accelerator`, or `Alone`
-    *lines:str,
-):
-    "Print lines, once for all processes."
-    if not team.is_main_process: return
-    for line in lines: print(line, flush=True)
 
 # %% ../nbs/03_train.ipynb #82098b1c
 def own_share(
@@ -284,23 +284,7 @@ def average(self,
     "Bring the moving average of the weights up to date."
     follow(self.smooth, self.net, min(self.ema, (step + 1) / (step + 10)))
 
-# %% ../nbs/03_train.ipynb #da3de94b
-@patch_to(Fit)
-def train_epoch(self,
-    epoch:int, # 0, 1, 2 ...
-)->float: # mean loss of its batches
-    "One pass over the patches of an epoch."
-    self.net.train()
-    team = self.team
-    losses = []
-    drawn = batches(self.patches, epoch, self.batch_size, self.workers,
-                    team.process_index, team.num_processes)
-    if team.is_main_process: drawn = progress(drawn, self.steps, 'batches')
-    for step, (img, msk) in enumerate(drawn, epoch * self.steps):
-        losses.append(self._step(step, img, msk))
-    for net in (self.net, self.smooth): _mean_statistics(net, team)
-    return torch.stack(losses).mean().item()
-
+# %% ../nbs/03_train.ipynb #f7dc5194
 @patch_to(Fit)
 def _step(self,
     step:int,         # 0, 1, 2 ... over all epochs
@@ -330,6 +314,23 @@ def _mean_statistics(
     "Give all processes the same running statistics of batch norm, the mean of theirs."
     for value in net.buffers():
         if value.is_floating_point(): value.copy_(team.reduce(value, 'mean'))
+
+# %% ../nbs/03_train.ipynb #da3de94b
+@patch_to(Fit)
+def train_epoch(self,
+    epoch:int, # 0, 1, 2 ...
+)->float: # mean loss of its batches
+    "One pass over the patches of an epoch."
+    self.net.train()
+    team = self.team
+    losses = []
+    drawn = batches(self.patches, epoch, self.batch_size, self.workers,
+                    team.process_index, team.num_processes)
+    if team.is_main_process: drawn = progress(drawn, self.steps, 'batches')
+    for step, (img, msk) in enumerate(drawn, epoch * self.steps):
+        losses.append(self._step(step, img, msk))
+    for net in (self.net, self.smooth): _mean_statistics(net, team)
+    return torch.stack(losses).mean().item()
 
 # %% ../nbs/03_train.ipynb #3062dfa1
 @patch_to(Fit)
@@ -984,7 +985,7 @@ def show_validation(
     look = dict(limits=limits, outline=True, cols=len(shown))
     return show_images(imgs + below, titles, msks, tomo.pixel, **look)
 
-# %% ../nbs/03_train.ipynb #bcd2f40a
+# %% ../nbs/03_train.ipynb #de234445
 def run_training(
     p:dict, # parameters of 03_train
 )->Path: # the folder of the results
@@ -1001,6 +1002,14 @@ def run_training(
     _say(team, *scores_in_words(card))
     return run.finish(fit, card)
 
+def _say(
+    team,       # an `Accelerator`, or `Alone`
+    *lines:str,
+):
+    "Print lines, once for all processes."
+    if not team.is_main_process: return
+    for line in lines: print(line, flush=True)
+
 # %% ../nbs/03_train.ipynb #413d63ec
 def page_parameters(
     page:str|Path='', # 03_train.ipynb; empty: that of the repository
@@ -1014,16 +1023,32 @@ def page_parameters(
         return found
     raise InputError(f'{path}: has no cell of parameters; wanted 03_train.ipynb')
 
-# %% ../nbs/03_train.ipynb #596fea63
+# %% ../nbs/03_train.ipynb #fdefa7c8
+def _options(
+    words:list, # of the command line
+)->argparse.Namespace: # f: files, p: pairs of a name and a word
+    "The options of a command."
+    parser = argparse.ArgumentParser('python -m membrane_nb.train')
+    several = dict(action='append', default=[])
+    parser.add_argument('-f', metavar='FILE', **several, help='a recipe (YAML)')
+    parser.add_argument('-p', metavar=('NAME', 'VALUE'), nargs=2, **several, help='a parameter')
+    return parser.parse_args(words)
+
+def _from_word(
+    word:str,
+    kind:type, # str, int, float or bool
+): # a value of that kind, or the word where it is none
+    "What a word of the command line means."
+    if kind is bool: return {'True': True, 'False': False}.get(word, word)
+    try: return kind(word)
+    except ValueError: return word
+
+# %% ../nbs/03_train.ipynb #96c9638d
 def parse_command(
     words:list, # of the command line: -f FILE, -p NAME VALUE
 )->dict: # the parameters of the run
     "The parameters of a command; an unknown name, or another type, raises `InputError`."
-    parser = argparse.ArgumentParser('python -m membrane_nb.train', description='Train, as 03_train does.')
-    parser.add_argument('-f', metavar='FILE', action='append', default=[], help='recipe (YAML)')
-    parser.add_argument('-p', metavar=('NAME', 'VALUE'), nargs=2, action='append', default=[],
-                        help='one parameter of 03_train')
-    options = parser.parse_args(words)
+    options = _options(words)
     recipes = [existing_file(file, 'a recipe (YAML)').read_text() for file in options.f]
     work_at_root()
     known = page_parameters()
@@ -1035,15 +1060,6 @@ def parse_command(
         if name in kinds: continue
         raise InputError(f'parameter {name}: unknown; wanted one of {", ".join(kinds)}')
     return check_parameters(known | given)
-
-def _from_word(
-    word:str,
-    kind:type, # str, int, float or bool
-): # a value of that kind, or the word where it is none
-    "What a word of the command line means."
-    if kind is bool: return {'True': True, 'False': False}.get(word, word)
-    try: return kind(word)
-    except ValueError: return word
 
 # %% ../nbs/03_train.ipynb #442dca6c
 def main():
