@@ -83,8 +83,7 @@ def phantom_parts(
     kinds = _kinds(len(seeds), raw) if pixel else ['phantom'] * len(seeds)
     make = partial(_one_phantom, pixels=(pixel / zoom, pixel * zoom), folder=folder)
     if pixel and workers:
-        alone = dict(initializer=torch.set_num_threads, initargs=(1,)) # a processor each
-        with ProcessPoolExecutor(workers, get_context('spawn'), **alone) as pool:
+        with ProcessPoolExecutor(workers, get_context('spawn')) as pool:
             made = list(pool.map(make, kinds, seeds, shapes))
     else:
         made = list(map(make, kinds, seeds, shapes))
