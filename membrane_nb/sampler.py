@@ -172,9 +172,11 @@ def batches(
     epoch:int,        # 0, 1, 2 ...
     batch_size:int=4, # patches
     workers:int=0,    # processes that load; 0: this one
+    process:int=0,    # which of the processes that train this one is
+    processes:int=1,  # that train together, each on a share of every batch
 )->DataLoader: # of img (batch, k, size, size) float32 and msk (batch, 1, size, size) uint8
-    "The batches of one epoch."
-    items = range(epoch * ds.n, (epoch + 1) * ds.n)
+    "The batches of one epoch, or one process's share of them."
+    items = range(epoch * ds.n, (epoch + 1) * ds.n)[process::processes]
     loading = dict(num_workers=workers, pin_memory=torch.cuda.is_available())
     own = torch.Generator() # torch's is not drawn from
     return DataLoader(ds, batch_size, sampler=items, generator=own, **loading)

@@ -129,3 +129,20 @@ def test_drawing_needs_no_memory_beyond_the_row_tables():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(ds.anchors[0]) == 2**29 and peak < 20e6
+
+
+@pytest.mark.parametrize('n, batch_size, processes', [(12, 2, 2), (12, 1, 3), (10, 2, 5), (8, 4, 4)])
+def test_processes_share_every_batch(cell, n, batch_size, processes):
+    "Batch by batch, they have what one process has with a batch as large as theirs together."
+    ds = Patches([(cell, range(32))], n=n, size=32, augment='full')
+    shares = [batches(ds, 2, batch_size, process=i, processes=processes) for i in range(processes)]
+    for (img, msk), *parts in zip(batches(ds, 2, batch_size * processes), *shares, strict=True):
+        for i, (own, own_msk) in enumerate(parts):
+            assert torch.equal(own, img[i::processes]) and torch.equal(own_msk, msk[i::processes])
+
+
+def test_a_worker_computes_with_one_thread():
+    class Threads(torch.utils.data.Dataset):
+        n = 4
+        def __getitem__(self, j): return torch.get_num_threads()
+    assert torch.cat(list(batches(Threads(), 0, 2, workers=2))).tolist() == [1] * 4

@@ -10,8 +10,8 @@ from membrane_nb.metrics import choose_threshold
 from membrane_nb.phantom import phantom
 from membrane_nb.results import repo_root
 from membrane_nb.sampler import Patches
-from membrane_nb.train import (Fit, bce_dice, check_run, evaluate, loss_sums, open_run, phantom_parts, provenance_of,
-                               run_card, write_run)
+from membrane_nb.train import (Alone, Fit, bce_dice, check_run, evaluate, loss_sums, open_run, own_share, phantom_parts,
+                               provenance_of, run_card, share_cores, start_team, sums_of_all, write_run)
 from membrane_nb.unet import UNet, load_unet, pretrained, read_card, read_provenance
 from membrane_nb.volume import write_mrc
 from test_door import parameters
@@ -149,3 +149,52 @@ def test_a_blend_keeps_a_share_of_the_weights_it_started_from(tmp_path):
 
 def test_a_blend_wants_weights_to_start_from(tmp_path):
     with pytest.raises(InputError, match='parameter blend'): open_run(parameters(output=str(tmp_path), blend=.5))
+
+
+def test_workers_and_threads_are_no_more_than_the_cores(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr('os.sched_getaffinity', lambda pid: set(range(8)), raising=False)
+    try:
+        for workers, processes, threads in ((0, 1, 8), (1, 1, 7), (3, 2, 1), (1, 2, 3), (20, 1, 1)):
+            torch.set_num_threads(8)
+            assert share_cores(workers, processes) == threads == torch.get_num_threads()
+        torch.set_num_threads(2)
+        assert share_cores(1) == 2, 'fewer threads are left as they are'
+    finally: torch.set_num_threads(before)
+
+
+def member(i, n):
+    "One of several processes, without the others."
+    one = Alone()
+    one.process_index, one.num_processes = i, n
+    return one
+
+
+@pytest.mark.parametrize('n', [1, 2, 3, 7, 50])
+@pytest.mark.parametrize('zs', [range(0), range(5, 6), range(10, 37)])
+def test_shares_of_slices_are_all_slices_once(zs, n):
+    assert [z for i in range(n) for z in own_share(zs, member(i, n))] == list(zs)
+
+
+def test_gradients_of_two_parts_add_up_to_that_of_the_whole():
+    "Where the sums of the loss are those of all voxels; the mean of two losses has another gradient."
+    torch.manual_seed(0)
+    logits, msk = torch.randn(2, 1, 8, 8, dtype=torch.double), torch.randint(0, 3, (2, 1, 8, 8))
+    whole = logits.clone().requires_grad_()
+    bce_dice(loss_sums(whole, msk)).backward()
+    total = loss_sums(logits, msk)
+    class Pair(Alone):
+        def reduce(self, tensor, how): return total
+    for i in range(2):
+        part = logits[i].clone().requires_grad_()
+        loss = bce_dice(sums_of_all(loss_sums(part, msk[i]), Pair()))
+        loss.backward()
+        assert torch.allclose(part.grad, whole.grad[i], atol=1e-6)
+        alone = logits[i].clone().requires_grad_()
+        bce_dice(loss_sums(alone, msk[i])).backward()
+        assert not torch.allclose(alone.grad / 2, whole.grad[i], atol=1e-5)
+
+
+def test_a_process_of_several_takes_no_numbered_device(monkeypatch):
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    with pytest.raises(InputError, match="device: found 'cuda:1'; wanted auto, cpu or cuda"): start_team('cuda:1')
