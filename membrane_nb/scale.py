@@ -602,7 +602,7 @@ def _alone(
     try: yield
     finally: lock.release()
 
-# %% ../nbs/31_scale.ipynb #40e2356e
+# %% ../nbs/31_scale.ipynb #4a293369
 @patch
 def client(self:Many):
     "The workers of this run, for a with block."
@@ -631,7 +631,7 @@ def _say_where(self:Many,
 ):
     "Tell the reader who works."
     n = len(client.nthreads())
-    said = f'{n} at a time, {self.threads} threads each'
+    said = f'{n} at a time; threads for each: {self.threads}'
     if self.scheduler: said = f'{n} workers at {self.scheduler}; more may come'
     print(said, file=sys.stderr)
 
