@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['Mirrored', 'segment', 'sign_votes', 'find_sign', 'adapt_network', 'Pieces', 'remove_small', 'fewest_voxels', 'Job',
-           'open_job', 'membrane_infer']
+           'open_job']
 
 # %% ../nbs/04_infer.ipynb #453e66e1
-import copy, os, signal, sys, time, warnings
-from contextlib import contextmanager
+import copy, sys, time
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -18,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastcore.basics import patch
-from fastcore.script import call_parse
 from safetensors.torch import save_file
 from scipy.ndimage import label as pieces_2d
 from scipy.sparse import coo_array
@@ -550,66 +548,3 @@ def draw(self:Job)->list: # sentences: what could not be drawn
     notes += results.picture('views.png', lambda: show_ortho(vol, msk, pixel=pixel))
     if self.share: notes += results.picture('surface.png', lambda: show_surface(msk, pixel))
     return notes
-
-# %% ../nbs/04_infer.ipynb #1d4e814c
-@contextmanager
-def _ends_cleanly():
-    "SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does (in the main thread only)."
-    def stop(
-        number, # of the signal
-        frame,  # where it came, unused
-    ):
-        "Answer the signal."
-        raise KeyboardInterrupt
-    before = {}
-    try:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            before[number] = signal.signal(number, stop)
-    except (ValueError, AttributeError): pass
-    try: yield
-    finally:
-        for number, handler in before.items(): signal.signal(number, handler)
-
-def _prepare_terminal():
-    "Large pages for torch, no warnings, no error where a terminal cannot print a letter."
-    os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
-    warnings.simplefilter('ignore')
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
-
-# %% ../nbs/04_infer.ipynb #d8146b39
-@call_parse
-def membrane_infer(
-    tomo:str='',           # tomogram (MRC)
-    weights:str='',        # weights.safetensors of a run, or a .pt state dict; empty: those that ship
-    output:str='',         # folder of the results; empty: NAME_membranes here, or the next free name
-    threshold:float=0.0,   # probability from which a voxel is membrane; 0: the card's
-    tile:int=0,            # pixels of a tile, a multiple of 16; 0: the whole slice if it fits
-    tta:bool=False,        # average over the eight mirror images
-    engine:str='auto',     # what runs the network: auto, torch or openvino
-    precision:str='auto',  # in which numbers: auto, fp32, bf16 or int8
-    device:str='auto',     # auto, cpu, cuda, cuda:1, mps
-    min_size:float=1600.0, # nm³; smaller pieces are removed, 0 keeps all
-    density:str='auto',    # what membranes are: dark, bright, or auto
-    pixel:float=0.0,       # Å, where the header of the tomogram is wrong; 0: what it says
-    zoom:float=0.0,        # how much larger the network should see it; 0: as its voxel size says
-    adapt:bool=False,      # let the network learn the look of the tomogram first, without labels
-    overwrite:bool=False,  # replace older results in the output folder
-):
-    "Segment the membranes of a tomogram."
-    _prepare_terminal()
-    job = None
-    try:
-        with _ends_cleanly():
-            if not tomo: raise InputError('--tomo: none named; wanted a tomogram (MRC)')
-            job = open_job(
-                tomo, weights, output, '', threshold, tile, tta, device, min_size, density, pixel,
-                zoom, adapt, overwrite=overwrite, root=Path.cwd(), engine=engine, precision=precision)
-            for note in job.notes: print(note, file=sys.stderr)
-            folder = job.run()
-            names = sorted(path.name for path in folder.iterdir() if path.name[0] != '.')
-            print(f'{folder}: {", ".join(names)}', flush=True)
-    except (InputError, OSError) as e: sys.exit(f'membrane_infer: {e}')
-    except KeyboardInterrupt: sys.exit('membrane_infer: stopped')
-    finally:
-        if job: job.results.abandon()

@@ -522,7 +522,7 @@ def find_workers(self:Many,
     gpu = place.type != 'cpu'
     self.workers, self.threads = share_cores(self.workers, self.threads, len(self.todo), CPU_COUNT, gpu)
 
-# %% ../nbs/31_scale.ipynb #a23ac9d1
+# %% ../nbs/31_scale.ipynb #b0dfa80b
 def open_many(
     tomograms:str|Path='', # a folder, a pattern or a list (CSV); empty: three phantoms
     output:str|Path='',    # folder of all results; empty: NAME_membranes in `root`
@@ -537,15 +537,15 @@ def open_many(
     zoom:float=0.,         # how much larger the network should see them; 0: as their voxel sizes say
     adapt:bool=False,      # let the network learn the look of each tomogram first
     ignore:str='auto',     # value of the masks that means not annotated
+    engine:str='auto',     # what runs the network: auto, torch or openvino
+    precision:str='auto',  # in which numbers: auto, fp32, bf16 or int8
+    format:str='mrc',      # of the results: mrc, or zarr for OME-Zarr
     overwrite:bool=False,  # replace finished results
     pictures:bool=True,    # draw them
     scheduler:str='',      # address of a dask scheduler; empty: this machine
     workers:int=0,         # tomograms at a time on this machine; 0: choose
     threads:int=0,         # of each worker; 0: choose
     root:str|Path='',      # where a folder without a name goes; empty: output/ of the repository
-    engine:str='auto',     # what runs the network: auto, torch or openvino
-    precision:str='auto',  # in which numbers: auto, fp32, bf16 or int8
-    format:str='mrc',      # of the results: mrc, or zarr for OME-Zarr
 )->Many:
     "Open what a run over many tomograms needs; whatever is wrong raises `InputError` before any work."
     chosen = dict(min_size=min_size, tta=tta, density=density, pixel=pixel, zoom=zoom, adapt=adapt)
@@ -661,7 +661,7 @@ def run(self:Many)->Path: # the folder of all results
                 write_report(self.output, self.rows)
     return self.output
 
-# %% ../nbs/31_scale.ipynb #66672c17
+# %% ../nbs/31_scale.ipynb #7f99ea57
 def contact_sheet(
     folder:str|Path, # of all results
     names:list=(),   # of results to show; empty: all
@@ -676,9 +676,8 @@ def contact_sheet(
     imgs, titles, msks = [], [], []
     for row in (rows[i] for i in some):
         vol = open_volume(row['file'], pixel=1.)
-        result = Path(folder)/f'{row["name"]}_membranes'
-        name = 'mask.mrc' if (result/'mask.mrc').exists() else 'mask.ome.zarr'
-        msk = open_volume(result/name, pixel=1.)
+        mask = next((Path(folder)/f'{row["name"]}_membranes').glob('mask.*')) # MRC or OME-Zarr
+        msk = open_volume(mask, pixel=1.)
         imgs.append(np.asarray(vol[len(vol) // 2]))
         msks.append(np.asarray(msk[len(vol) // 2]))
         titles.append(f'{row["name"]}: {float(row["share"]):.1%} membrane')

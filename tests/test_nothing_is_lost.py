@@ -192,7 +192,7 @@ def test_a_disk_that_fills(volumes, tmp_path):
     code = f"""
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-from membrane_nb.infer import membrane_infer
+from membrane_nb.cli import membrane_infer
 import membrane_nb.view
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 membrane_infer(tomo={str(volumes/'tomo.mrc')!r}, weights={str(volumes/'weights.pt')!r}, output={str(tmp_path/'out')!r}, device='cpu')
