@@ -8,7 +8,7 @@ __all__ = ['COLUMNS', 'ANSWER', 'GONE', 'is_volume_name', 'is_many', 'Item', 'wr
            'local_client', 'remote_client', 'hand_out', 'Many', 'open_many', 'write_report', 'read_report',
            'contact_sheet', 'report_table', 'infer_many']
 
-# %% ../nbs/31_scale.ipynb #6481e9bc
+# %% ../nbs/31_scale.ipynb #e84f83da
 import csv, io, json, logging, os, sys, time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -21,15 +21,15 @@ from fastcore.basics import patch
 from filelock import FileLock, Timeout
 
 from .checks import InputError, check_choices, check_ranges, existing_file, progress
-from .data import DENSITIES, _read_csv, fingerprint
-from .engine import ENGINES, PRECISIONS, weights_hash
+from .data import DENSITIES, _beside, _read_csv, fingerprint
+from .engine import ENGINES, PRECISIONS, check_engine, weights_hash
 from .infer import Job, open_job
 from .phantom import phantom
 from .results import RECORD, Results, output_root
 from .unet import load_unet, pick_device, pretrained, read_card
-from .volume import MRC_SUFFIXES, open_volume, volume_name, write_mrc
+from .volume import MRC_SUFFIXES, _find_store, open_volume, volume_name, write_mrc
 
-# %% ../nbs/31_scale.ipynb #1f0067a4
+# %% ../nbs/31_scale.ipynb #6e42b3e2
 def is_volume_name(
     path:str|Path, # 'cell.mrc.gz'
 )->bool:
@@ -43,15 +43,15 @@ def is_many(
 )->bool:
     "Whether a name stands for many tomograms: a folder, a pattern, or a list (CSV)."
     path = Path(tomograms).expanduser()
-    if path.is_dir(): return not is_volume_name(path)
+    if path.is_dir(): return not _find_store(path) # of OME-Zarr
     if path.suffix.lower() == '.csv': return True
     return not path.exists() and any(mark in str(path) for mark in '*?[')
 
-# %% ../nbs/31_scale.ipynb #12fa84c6
+# %% ../nbs/31_scale.ipynb #0196e845
 @dataclass
 class Item:
     "One tomogram of many."
-    file:Path     # the tomogram
+    file:str|Path # the tomogram; an address is a word
     name:str      # of its result
     mask:str=''   # to score against; empty: none
 
@@ -66,9 +66,13 @@ def _item(
     name:str='',      # of its result; empty: that of the file
 )->Item:
     "A tomogram under its full name, which means the same on every machine."
-    file = Path(os.path.abspath(file))
-    mask = os.path.abspath(mask) if mask else ''
-    return Item(file, name or volume_name(file), mask)
+    return Item(_full(file), name or volume_name(file), str(_full(mask)) if mask else '')
+
+def _full(
+    path:str|Path, # of a file, or an address
+)->str|Path:
+    "The full name of a file; an address is one already."
+    return path if '://' in str(path) else Path(os.path.abspath(path))
 
 def _read_list(
     path:Path, # CSV
@@ -84,8 +88,8 @@ def _read_list(
     for (line, _), row in zip(lines, rows):
         file, mask, name = (row.get(column, '') for column in ('tomogram', 'mask', 'name'))
         if not file: raise InputError(f'{path}: line {line} names no tomogram; wanted one')
-        mask = path.parent/Path(mask).expanduser() if mask else ''
-        items.append(_item(path.parent/Path(file).expanduser(), mask, name))
+        mask = _beside(path.parent, mask) if mask else ''
+        items.append(_item(_beside(path.parent, file), mask, name))
     return items
 
 # %% ../nbs/31_scale.ipynb #9013e410
@@ -103,13 +107,13 @@ def write_phantoms(
         write_mrc(path, vol, pixel)
     return folder
 
-# %% ../nbs/31_scale.ipynb #efc06396
+# %% ../nbs/31_scale.ipynb #654d0e26
 def list_tomograms(
     tomograms:str|Path, # a folder, a pattern or a list (CSV)
 )->list: # of `Item`
     "The tomograms that a name stands for; none, or two of one name, raise `InputError`."
     path = Path(tomograms).expanduser()
-    if path.is_dir() and not is_volume_name(path):
+    if path.is_dir() and not _find_store(path):
         wanted = f'wanted tomograms in it ({", ".join(MRC_SUFFIXES)})'
         items = [_item(p) for p in sorted(path.iterdir()) if _is_candidate(p)]
     elif path.suffix.lower() == '.csv':
@@ -140,16 +144,17 @@ def _check_names(
             wanted = 'wanted names that differ, in a column name of a list (CSV)'
             raise InputError(f'{known[item.name]} and {item.file}: both give {item.name}; {wanted}')
         known[item.name] = item.file
-        if (item.file.parent/RECORD).exists():
+        if (Path(item.file).parent/RECORD).exists():
             raise InputError(f'{item.file}: is the result of a run; wanted tomograms')
 
-# %% ../nbs/31_scale.ipynb #5927d5f1
+# %% ../nbs/31_scale.ipynb #e4dc0d5a
 def file_stamp(
-    path:Path, # a tomogram
-)->list: # bytes, time in ns; empty where that does not tell
-    "What tells one state of a file from another."
-    if not path.is_file(): return []
-    state = path.stat()
+    path:str|Path, # a tomogram
+)->list: # bytes and time in ns, or an address; empty where nothing tells
+    "What tells one state of a file from another. What lies at an address is taken to stay."
+    if '://' in str(path): return [str(path)]
+    if not Path(path).is_file(): return []
+    state = Path(path).stat()
     return [state.st_size, state.st_mtime_ns]
 
 def read_result(
@@ -484,14 +489,15 @@ def find_finished(self:Many):
     also = f' ({len(others) - 1} more like it)' if len(others) > 1 else ''
     raise InputError(f'{others[0]}{also}; wanted overwrite=True, or another output')
 
-# %% ../nbs/31_scale.ipynb #0895bb88
+# %% ../nbs/31_scale.ipynb #ffbfd306
 def _check_given(
     given:dict, # parameters with their values
 ):
     "Refuse a number or a word that no tomogram could be segmented with."
     ranges = dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, 1000), zoom=(0, 4))
     check_ranges(given, ranges | dict(workers=(0, 1024), threads=(0, 1024)))
-    check_choices(given, dict(density=DENSITIES, engine=ENGINES, precision=PRECISIONS, format=('mrc', 'zarr')))
+    words = dict(density=DENSITIES, engine=ENGINES, precision=PRECISIONS, format=('mrc', 'zarr'))
+    check_choices(given, words)
 
 def _default_name(
     tomograms:str|Path, # as the user typed it
@@ -511,10 +517,12 @@ def find_workers(self:Many,
     if not self.todo: return
     if self.scheduler:
         with self.client(): return
-    gpu = pick_device(device).type != 'cpu'
+    place = pick_device(device)
+    check_engine(self.options['engine'], self.options['precision'], place)
+    gpu = place.type != 'cpu'
     self.workers, self.threads = share_cores(self.workers, self.threads, len(self.todo), CPU_COUNT, gpu)
 
-# %% ../nbs/31_scale.ipynb #bbc48de4
+# %% ../nbs/31_scale.ipynb #b0dfa80b
 def open_many(
     tomograms:str|Path='', # a folder, a pattern or a list (CSV); empty: three phantoms
     output:str|Path='',    # folder of all results; empty: NAME_membranes in `root`
@@ -594,7 +602,7 @@ def _alone(
     try: yield
     finally: lock.release()
 
-# %% ../nbs/31_scale.ipynb #5ea5aa3c
+# %% ../nbs/31_scale.ipynb #4a293369
 @patch
 def client(self:Many):
     "The workers of this run, for a with block."
@@ -606,7 +614,8 @@ def _must_see(self:Many)->list: # of paths
     "What every worker must find under the same name."
     near = next(path for path in (self.output, *self.output.parents) if path.exists())
     weights = [Path(self.options['weights'])] if self.options['weights'] else []
-    return [near, self.items[0].file.parent, *weights]
+    folders = [item.file.parent for item in self.items if isinstance(item.file, Path)]
+    return [near, *folders[:1], *weights]
 
 @patch
 def _make_output(self:Many):
@@ -622,7 +631,7 @@ def _say_where(self:Many,
 ):
     "Tell the reader who works."
     n = len(client.nthreads())
-    said = f'{n} at a time, {self.threads} threads each'
+    said = f'{n} at a time; threads for each: {self.threads}'
     if self.scheduler: said = f'{n} workers at {self.scheduler}; more may come'
     print(said, file=sys.stderr)
 
@@ -652,7 +661,7 @@ def run(self:Many)->Path: # the folder of all results
                 write_report(self.output, self.rows)
     return self.output
 
-# %% ../nbs/31_scale.ipynb #61367b3d
+# %% ../nbs/31_scale.ipynb #7f99ea57
 def contact_sheet(
     folder:str|Path, # of all results
     names:list=(),   # of results to show; empty: all

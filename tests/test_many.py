@@ -9,11 +9,11 @@ from conftest import ROOT
 from membrane_nb.checks import InputError
 from membrane_nb.infer import open_job
 from membrane_nb.phantom import phantom
-from membrane_nb.scale import (Item, _alone, _row_of_future, contact_sheet, hand_out, infer_many, local_client, open_many,
-                                read_report, segment_item, worker_environment)
+from membrane_nb.scale import (Item, _alone, _row_of_future, contact_sheet, hand_out, infer_many, is_many, local_client,
+                               open_many, read_report, segment_item, worker_environment, write_report)
 from membrane_nb.volume import open_volume, write_mrc
 
-PLAIN = dict(device='cpu', pictures=False, min_size=0.)
+PLAIN = dict(device='cpu', pictures=False, min_size=0., engine='torch')
 cloudpickle.register_pickle_by_value(sys.modules[__name__]) # workers do not know this file
 
 
@@ -109,6 +109,25 @@ def test_a_list_has_masks_and_names(session, weights, tmp_path):
     assert 0 <= float(row['dice']) <= 1 and row['worker'] == 'none'
 
 
+def test_stores_and_addresses(session, weights, tmp_path):
+    "A store of OME-Zarr in a folder is a tomogram, a store alone is not a folder of many; an address stays as it is."
+    pytest.importorskip('zarr')
+    from membrane_nb.volume import write_zarr
+    (tmp_path/'data').mkdir()
+    write_zarr(tmp_path/'data'/'cell.ome.zarr', open_volume(session/'a.mrc')[:], 10.)
+    assert is_many(tmp_path/'data') and not is_many(tmp_path/'data'/'cell.ome.zarr')
+    many = open_many(tmp_path/'data', tmp_path/'out', weights, format='zarr', **PLAIN)
+    item, = many.items
+    assert item.name == 'cell'
+    row = segment_item(item, many.folder_of(item), many.options, many.asked, pictures=False)
+    write_report(many.output, [row])
+    assert len(contact_sheet(many.output).axes) == 1
+    assert open_many(tmp_path/'data', tmp_path/'out', weights, format='zarr', **PLAIN).count('skipped') == 1
+    (tmp_path/'list.csv').write_text('tomogram\nhttps://example.org/run/cell.zarr\n')
+    item, = open_many(tmp_path/'list.csv', tmp_path/'two', weights, **PLAIN).items
+    assert item.file == 'https://example.org/run/cell.zarr' and item.name == 'cell'
+
+
 def test_a_worker_with_other_weights_is_noticed(session, weights, tmp_path):
     many = open_many(session, tmp_path/'out', weights, **PLAIN)
     item = many.items[0]
@@ -126,6 +145,9 @@ def test_a_worker_with_other_weights_is_noticed(session, weights, tmp_path):
     (dict(weights='{0}/a.mrc'), 'cannot be read; wanted a whole weights file'),
     (dict(threshold=2.), 'parameter threshold: found 2'),
     (dict(density='grey'), "parameter density: found 'grey'"),
+    (dict(engine='steam'), "parameter engine: found 'steam'"),
+    (dict(format='tiff'), "parameter format: found 'tiff'"),
+    (dict(engine='torch', precision='int8'), 'int8 is not for torch'),
     (dict(workers=-1), 'parameter workers: found -1'),
     (dict(device='abacus'), 'device abacus: not known'),
     (dict(scheduler='nonsense'), 'scheduler nonsense: does not answer'),
@@ -259,7 +281,7 @@ def test_workers_know_their_threads_and_listen_on_this_machine_only():
 def test_the_page_leaves_the_tomograms_alone(run, session, weights, tmp_path):
     "Its lessons work on phantoms of their own; a run whose results are all there is short."
     before = {path.name: path.stat().st_mtime_ns for path in session.iterdir()}
-    given = dict(tomograms=f'{session}/[a]*.mrc', output=tmp_path/'out', weights=weights, threads=1, device='cpu')
+    given = dict(tomograms=f'{session}/[a]*.mrc', output=tmp_path/'out', weights=weights, threads=1, device='cpu', engine='torch')
     done = run('papermill', ROOT/'nbs'/'31_scale.ipynb', tmp_path/'out.ipynb', *(str(a) for n, v in given.items() for a in ('-p', n, v)))
     assert done.returncode == 0, done.stderr[-3000:]
     assert states(tmp_path/'out') == dict(a='done')
