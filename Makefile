@@ -33,7 +33,9 @@ lab: env
 docs: env
 	$(BIN)/python docs/build.py
 
+# MONAI is what we compare with; it needs no more than torch and numpy for that
 bench: env
+	$(BIN)/pip install -qq --no-deps monai
 	$(BIN)/python benchmarks/bench.py
 
 # every version of constraints.txt, for all Pythons of settings.ini at once; a cache would not see that settings.ini changed

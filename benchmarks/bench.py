@@ -1,8 +1,10 @@
 """`make bench`: how fast this repository is on this machine. Writes output/speed/NAME.json; 21_speed shows them.
 
-`python benchmarks/bench.py` measures everything, `python benchmarks/bench.py open memory` those parts.
+`python benchmarks/bench.py` measures everything, `python benchmarks/bench.py open memory` those parts. MONAI is compared where it is installed
+(`pip install --no-deps monai`).
 What is compared runs in turn, each time in a process of its own; times are medians. Memory is the peak of a process, as the system counts it."""
 import json, os, platform, resource, subprocess, sys, threading, time
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -12,6 +14,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import many
+import train_speed
 from membrane_nb import data, engine, infer
 from membrane_nb.data import Tomo, measure_scale, slabs
 from membrane_nb.infer import open_job
@@ -202,7 +206,8 @@ STEPS = {name[5:]: step for name, step in list(globals().items()) if name.starts
 
 def part_tomogram():
     "64 slices from file to file: the plain loop, MONAI, and ours with each engine."
-    ways = {'plain loop': ('plain', 64), 'MONAI': ('monai', 64), 'torch fp32': ('segment', 64, 'torch', 'fp32')}
+    ways = {'plain loop': ('plain', 64), 'torch fp32': ('segment', 64, 'torch', 'fp32')}
+    if find_spec('monai'): ways['MONAI'] = ('monai', 64)
     if engine._openvino():
         for low in ('fp32', 'bf16', 'int8'): ways[f'openvino {low}'] = ('segment', 64, 'openvino', low)
     ways['auto'] = ('segment', 64)
@@ -250,6 +255,16 @@ def part_busy():
     return dict(runs=found)
 
 
+def part_many():
+    "Two tomograms by one dask worker and by two, a thread each."
+    return many.measure(ROUNDS)
+
+
+def part_training():
+    "Training with 32 bits and with 16, with and without a process that cuts patches, quiet and busy."
+    return dict(large=train_speed.measure(), small=train_speed.measure(base=16, size=192, batch=4, patches=16))
+
+
 PARTS = {name[5:]: part for name, part in list(globals().items()) if name.startswith('part_')}
 
 
@@ -285,6 +300,8 @@ def report(names):
             for n, run in found.items():
                 if n.isdigit(): print(f'  {n} slices: peak {run["peak"]:.2f} GB (wanted 1.5), {run["wall"]:.1f} s')
         elif name == 'open': print(f'  {middle(found["runs"], "seconds"):.1f} s (wanted 3), peak {max(r["peak"] for r in found["runs"]):.2f} GB (wanted 0.8)')
+        elif name == 'many': print(*many.lines(found), '  wanted: 1.7 times', sep='\n')
+        elif name == 'training': print(*train_speed.lines(found['large']), *train_speed.lines(found['small']), '  wanted: bf16 at least 2 times float32; busy at least half of quiet', sep='\n')
         elif 'runs' in found:
             for way, runs in found['runs'].items(): print(f'  {way}: {middle(runs, "wall"):.2f} s' if 'wall' in runs[0] else f'  {way}: {runs}')
 

@@ -45,21 +45,26 @@ def same_bits(a, b):
     return len(files) == 4 and all(np.array_equal(open_volume(a/file)[:], open_volume(b/file)[:]) for file in files)
 
 
-def main(rounds):
+def measure(rounds=1):
+    "Seconds of whole runs, of the longest worker, and of processors, for one worker and for two; whether both give the same bits."
     folder = Path(tempfile.mkdtemp())
     try:
         make_tomograms(folder/'tomograms')
         times = {1: [], 2: []}
         for _ in range(rounds):
             for workers in times: times[workers].append(timed(folder/'tomograms', folder/str(workers), workers))
-        for what, i in (('whole run', 0), ('work alone', 1)):
-            one, two = (median(t[i] for t in times[workers]) for workers in (1, 2))
-            print(f'{what}: one worker {one:.1f} s, two workers {two:.1f} s, {one / two:.2f} times as fast')
-        one, two = (median(t[2] for t in times[workers]) for workers in (1, 2))
-        print(f'processor time of the workers: {one:.1f} s and {two:.1f} s')
-        print(f'same bits: {same_bits(folder/"1", folder/"2")}; load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores')
+        middles = {str(workers): [median(t[i] for t in found) for i in range(3)] for workers, found in times.items()}
+        return dict(seconds=middles, same=same_bits(folder/'1', folder/'2'), load=os.getloadavg()[0])
     finally:
         shutil.rmtree(folder)
 
 
-if __name__ == '__main__': main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+def lines(found):
+    "What was measured, in words."
+    one, two = found['seconds']['1'], found['seconds']['2']
+    said = [f'{what}: one worker {one[i]:.1f} s, two workers {two[i]:.1f} s, {one[i] / two[i]:.2f} times as fast' for i, what in enumerate(('whole run', 'work alone'))]
+    said.append(f'processor time of the workers: {one[2]:.1f} s and {two[2]:.1f} s')
+    return [*said, f'same bits: {found["same"]}; load of the machine {found["load"]:.1f} on {os.cpu_count()} cores']
+
+
+if __name__ == '__main__': print(*lines(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 1)), sep='\n')

@@ -110,23 +110,24 @@ def stages(base=32, size=256, batch=2, patches=8, precision='fp32'):
     return {stage: 1000 * seconds / patches for stage, seconds in spent.items()}
 
 
-def report(**network):
-    import torch
-    print('{base} channels, batches of {batch} patches of {size} pixels, {patches} a turn; '.format(**network), end='')
-    print(f'{os.cpu_count()} cores, torch {torch.__version__}')
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported(): print('this processor does not know bf16: expect no gain from it')
-    rows = training_speed(**network)
+def measure(base=32, size=256, batch=2, patches=8, rounds=3):
+    "`training_speed` of a network, and `stages` in both precisions."
+    network = dict(base=base, size=size, batch=batch, patches=patches)
+    found = dict(network=network, ways=training_speed(**network, rounds=rounds))
+    return found | dict(stages={precision: stages(**network, precision=precision) for precision in ('fp32', 'bf16')})
+
+
+def lines(found):
+    "What was measured, in words."
+    rows, split = found['ways'], found['stages']
     plain = rows[PLAIN]['quiet']
-    print(f'{"patches a second":24}{"threads":>9}{"quiet":>9}{"busy":>9}{"busy/quiet":>12}{"quiet / float32":>17}')
-    for name, row in rows.items():
-        print(f'{name:24}{row["threads"]:9}{row["quiet"]:9.2f}{row["busy"]:9.2f}'
-              f'{row["busy"] / row["quiet"]:12.2f}{row["quiet"] / plain:17.2f}')
-    print('  wanted: bf16 at least 2 times float32; busy at least half of quiet')
-    network.pop('rounds')
-    split = {precision: stages(**network, precision=precision) for precision in ('fp32', 'bf16')}
-    print(f'{"milliseconds a patch":24}' + ''.join(f'{precision:>18}' for precision in split))
+    said = ['{base} channels, batches of {batch} patches of {size} pixels, {patches} a turn'.format(**found['network']),
+            f'{"patches a second":24}{"threads":>9}{"quiet":>9}{"busy":>9}{"busy/quiet":>12}{"quiet / float32":>17}']
+    said += [f'{name:24}{row["threads"]:9}{row["quiet"]:9.2f}{row["busy"]:9.2f}{row["busy"] / row["quiet"]:12.2f}{row["quiet"] / plain:17.2f}' for name, row in rows.items()]
+    said.append(f'{"milliseconds a patch":24}' + ''.join(f'{precision:>18}' for precision in split))
     for stage in split['fp32']:
-        print(f'{stage:24}' + ''.join(f'{s[stage]:10.1f} ({s[stage] / sum(s.values()):4.0%})' for s in split.values()))
+        said.append(f'{stage:24}' + ''.join(f'{s[stage]:10.1f} ({s[stage] / sum(s.values()):4.0%})' for s in split.values()))
+    return said
 
 
 if __name__ == '__main__':
@@ -136,4 +137,4 @@ if __name__ == '__main__':
         parser = argparse.ArgumentParser(description=__doc__)
         for name, value in dict(base=32, size=256, batch=2, patches=8, rounds=3).items():
             parser.add_argument(f'--{name}', type=int, default=value)
-        report(**vars(parser.parse_args()))
+        print(*lines(measure(**vars(parser.parse_args()))), sep='\n')
