@@ -5,8 +5,8 @@ import numpy as np
 from PIL import Image
 
 NUMBER = re.compile(r'-?\d[\d,]*\.?\d*(?:e[+-]?\d+)?')
-# what differs from run to run: times, memory, the names of temporary folders, lines of progress
-UNSTABLE = re.compile(r"\d+ of \d+ \w+, .*left|'seconds': [\d.]+|[\d.]+ ?(s|ms|min|MB|kB|GB)\b|/tmp/\S+|0x[0-9a-f]+")
+# what differs from run to run, or from processor to processor: the engine that was taken, times, memory, the names of temporary folders, lines of progress
+UNSTABLE = re.compile(r"\d+ of \d+ \w+, .*left|run by \w+ \w+, which .* torch [^)]*\)|'largest': [\d.]+|'seconds': [\d.]+|[\d.]+ ?(s|ms|min|MB|kB|GB)\b|/tmp/\S+|0x[0-9a-f]+")
 PICTURES = 'image/png', 'image/jpeg'
 
 
