@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['CHOICES', 'RANGES', 'loss_sums', 'bce_dice', 'phantom_parts', 'phantom_code', 'evaluate', 'Alone', 'start_team',
            'own_share', 'sums_of_all', 'share_cores', 'Fit', 'follow', 'read_checkpoint', 'epoch_in_words', 'check_run',
-           'check_history', 'Run', 'open_run', 'blend_states', 'to_half', 'provenance_of', 'run_card',
-           'scores_in_words', 'write_run', 'show_history', 'show_validation', 'run_training', 'page_parameters',
-           'parse_command', 'main']
+           'check_history', 'Run', 'open_run', 'mean_states', 'to_half', 'provenance_of', 'run_card', 'scores_in_words',
+           'write_run', 'show_history', 'show_validation', 'run_training', 'page_parameters', 'parse_command', 'main']
 
 # %% ../nbs/03_train.ipynb #e4bb3306
 import argparse, copy, csv, hashlib, json, math, os, sys, time
@@ -497,7 +496,7 @@ CHOICES = dict(
     precision=('fp32', 'bf16'), schedule=('cosine', 'constant'), density=DENSITIES)
 RANGES = dict(
     near=(0, 10**5), pixel=(0, 1000), phantoms=(1, 10_000), phantom_pixel=(0, 100),
-    phantom_zoom=(1, 3), phantom_raw=(0, 1), blend=(0, .99), threshold=(0, .999),
+    phantom_zoom=(1, 3), phantom_raw=(0, 1), threshold=(0, .999),
     k=(1, 99), base=(1, 1024), dropout=(0, .99), patches_per_epoch=(1, 10**9), patch=(32, 4096),
     p_membrane=(0, 1), batch_size=(1, 4096), epochs=(1, 10**6), lr=(1e-12, 100), ema=(0, .999999),
     patience=(0, 10**6), weight_decay=(0, 100), bce_weight=(0, 1), seed=(0, 2**63 - 1),
@@ -513,13 +512,11 @@ def check_run(
         patch=p['patch'] % 16 == 0,
         k=p['k'] % 2 == 1,
         base=p['norm'] != 'group' or p['base'] % 8 == 0,
-        blend=p['init'] or not p['blend'],
         name=p['name'] == Path(p['name']).name and p['name'] not in ('.', '..'))
     wanted = dict(
         patch='a multiple of 16, for four halvings',
         k='an odd number of slices',
         base='a multiple of 8 with group norm',
-        blend='0 without weights to start from (init)',
         name='a plain name of a folder')
     for name in fits:
         if fits[name]: continue
@@ -618,6 +615,7 @@ class Run:
     device:torch.device
     results:Results
     notes:list             # sentences for the reader
+    others:list = ()       # states to take the mean with in the end
     checkpoint:dict = None # to resume from, or None
     team:object = Alone()  # the processes that train together, an `Accelerator`
     @property
@@ -645,6 +643,21 @@ def _open_weights(
     path = _weights_path(init)
     if path is None: return None, {}, []
     return load_unet(path), read_card(path).model_dump(), read_provenance(path)
+
+def _open_others(
+    p:dict, # the parameters of a run
+)->tuple: # their states; what they have seen
+    "Read the weights to take the mean with; those of another network raise `InputError`."
+    states, seen = [], []
+    for name in filter(None, p['blend'].split(',')):
+        path = Path(name.strip()).expanduser()
+        net = load_unet(path)
+        for what, value in _settled(net).items():
+            if what == 'dropout' or value == p[what]: continue
+            raise InputError(f'{path}: has {what}={value}; wanted {p[what]}, as the run has, to take the mean')
+        states.append(net.state_dict())
+        seen += read_provenance(path)
+    return states, seen
 
 def _settled(
     net:UNet, # to start from
@@ -685,6 +698,8 @@ def open_run(
     else: device = pick_device(p['device'])
     net, before, provenance = _open_weights(p['init'])
     if net is not None: p = p | _settled(net)
+    others, seen = _open_others(p)
+    provenance += [row for row in seen if row['tomogram'] not in {known['tomogram'] for known in provenance}]
     results = _place(p)
     scratch = scratch_folder(results.folder.parent)
     check_room(scratch, _checkpoint_bytes(p), 'the checkpoint')
@@ -694,7 +709,7 @@ def open_run(
     results.check() # again, with the files that a manifest names
     notes = _notes(parts, before, p['near'])
     check_history(parts, provenance, p['k'])
-    run = Run(p, parts, net, provenance, before, device, results, notes, team=team)
+    run = Run(p, parts, net, provenance, before, device, results, notes, others, team=team)
     if p['resume']: run.checkpoint = read_checkpoint(results.checkpoint, run.about)
     return run
 
@@ -750,17 +765,18 @@ def _make_parts(self):
         tomo.msk = only_near(tomo.msk, tomo.pixel, p['near'], self.results.part)
 
 # %% ../nbs/03_train.ipynb #211bedc4
-def blend_states(
-    old:dict,    # state of the `UNet` that a run started from
-    new:dict,    # state of the same network, trained
-    share:float, # of the old one, 0..1
-)->dict: # the same tensors, between the two
-    "Weights between those before and after a training."
-    between = {}
-    for name, value in new.items():
-        if value.is_floating_point(): between[name] = value.lerp(old[name].to(value), share)
-        else: between[name] = value
-    return between
+def mean_states(
+    states:list, # of a `UNet`, after different trainings
+)->dict: # the same tensors
+    "The mean of some weights; what is no float is taken from the first."
+    first, *_ = states
+    mean = {}
+    for name, value in first.items():
+        if value.is_floating_point():
+            same = [state[name].to(value) for state in states]
+            mean[name] = torch.stack(same).mean(dim=0)
+        else: mean[name] = value
+    return mean
 
 # %% ../nbs/03_train.ipynb #ed4b5782
 def to_half(
@@ -917,7 +933,7 @@ def score(self,
 )->dict: # of `run_card`
     "Take the best weights, choose the threshold on validation, and look at test."
     p = self.parameters
-    if p['blend']: fit.best = blend_states(_open_weights(p['init'])[0].state_dict(), fit.best, p['blend'])
+    if self.others: fit.best = mean_states([fit.best, *self.others])
     if p['half']: fit.best = to_half(fit.best)
     fit.net.load_state_dict(fit.best)
     fit.net.eval()

@@ -130,25 +130,26 @@ def test_training_from_nothing_still_wants_three_slices(tmp_path):
         open_run(parameters(**one_slice(tmp_path), output=str(tmp_path/'runs'), device='cpu'))
 
 
-def test_a_blend_keeps_a_share_of_the_weights_it_started_from(tmp_path):
-    "Written weights lie between those before and those trained; another share is only another ending of the same run."
+def test_a_blend_is_the_mean_with_other_weights(tmp_path):
+    "Another blend is only another ending of the same run; weights of another network are refused before it."
     vol, msk, pixel = phantom((40, 64, 64), seed=6)
     files = dict(tomo=str(write_mrc(tmp_path/'cell.mrc', vol, pixel).path), mask=str(write_mrc(tmp_path/'mask.mrc', msk, pixel).path))
     small = files | dict(output=str(tmp_path/'runs'), name='one', init='pretrained', device='cpu', patch=32, patches_per_epoch=8, epochs=1)
     found = {}
-    for share in (0., .5):
-        run = open_run(parameters(**small, blend=share, resume=bool(found)))
+    for blend in ('', str(pretrained())):
+        run = open_run(parameters(**small, blend=blend, resume=bool(found)))
         fit = run.start()
         for _ in fit.run(run.results.part/'last.ckpt', run.about): pass
         run.finish(fit, run.score(fit))
-        found[share] = load_unet(tmp_path/'runs'/'one'/'weights.safetensors').state_dict()
-    before = load_unet(pretrained()).state_dict()
-    for name, value in before.items():
-        if value.is_floating_point(): assert torch.allclose(found[.5][name], (value + found[0.][name]) / 2, atol=1e-5)
+        found[blend] = load_unet(tmp_path/'runs'/'one'/'weights.safetensors').state_dict()
+    alone, mean = found.values()
+    for name, value in load_unet(pretrained()).state_dict().items():
+        if value.is_floating_point(): assert torch.allclose(mean[name], (value + alone[name]) / 2, atol=1e-5)
 
 
-def test_a_blend_wants_weights_to_start_from(tmp_path):
-    with pytest.raises(InputError, match='parameter blend'): open_run(parameters(output=str(tmp_path), blend=.5))
+def test_a_blend_with_another_network_is_refused(tmp_path):
+    for wrong, said in ((str(tmp_path/'none.pt'), 'no such file'), (f'{pretrained()}, {pretrained()}', 'has base=16; wanted 32')):
+        with pytest.raises(InputError, match=said): open_run(parameters(output=str(tmp_path/'runs'), blend=wrong))
 
 
 def test_workers_and_threads_are_no_more_than_the_cores(monkeypatch):
