@@ -10,6 +10,7 @@ __all__ = ['DENSITIES', 'PARTS', 'Scale', 'new_digest', 'fingerprint', 'skewness
 # %% ../nbs/00_data.ipynb #bc8a2b20
 import csv, hashlib
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -499,16 +500,15 @@ def scale_notes(
 def _open_mask(
     mask:str|Path,   # a volume (MRC)
     vol,             # the tomogram
-    ignore:str,      # value that means not annotated: auto, none or a number
     folder:str|Path, # where packed files are unpacked
-)->Mask:
-    "The mask of a tomogram; the tomogram itself, or another shape, raises `InputError`."
+): # a `Volume`
+    "The mask of a tomogram, not yet read; the tomogram itself, or another shape, raises `InputError`."
     raw = open_volume(mask, vol.pixel or 1., folder)
     if raw.path.samefile(vol.path):
         raise InputError(f'{raw.path}: is named as tomogram and as mask; wanted two files')
     if raw.shape != vol.shape:
         raise InputError(f'{raw.path}: has shape {raw.shape}; wanted {vol.shape}, as the tomogram')
-    return Mask(raw, ignore, raw.path.name)
+    return raw
 
 def _files(
     vol, # an array or a volume
@@ -534,18 +534,25 @@ class Tomo:
     def __post_init__(self):
         options = dict(spread=self.spread, zoom=self.zoom)
         self.seen, resampled = at_pixel(self.vol, self.pixel, self.wanted, self.name, **options)
-        self.scale = measure_scale(self.seen, self.name, self.density)
+        with ThreadPoolExecutor(1) as pool: # the mask is read meanwhile
+            mask = pool.submit(self._read_mask)
+            self.scale = measure_scale(self.seen, self.name, self.density)
         self.voxels = self.scale.voxels if self.seen is self.vol else fingerprint(self.vol)
         self.notes = [*self.notes, *resampled]
         self.sign_at = len(self.notes) # where the note on its sign stands
         self.notes += scale_notes(self.scale, self.name, self.density)
         self.files = _files(self.vol)
+        self.msk = mask.result()
         if self.msk is not None: self._take_mask()
 
+    def _read_mask(self):
+        "The mask, made binary; None where there is none."
+        if self.msk is None or isinstance(self.msk, Mask): return self.msk
+        path = getattr(self.msk, 'path', None)
+        return Mask(self.msk, self.ignore, path.name if path else f'mask of {self.name}')
+
     def _take_mask(self):
-        "Make the mask binary, and say what it holds."
-        if not isinstance(self.msk, Mask):
-            self.msk = Mask(self.msk, self.ignore, f'mask of {self.name}')
+        "Say what the mask holds."
         self.files += _files(self.msk.vol)
         self.rows = self.msk.rows
         self.notes.append(self.msk.note)
@@ -579,7 +586,7 @@ class Tomo:
         "Open a tomogram and its mask."
         check_ranges(dict(pixel=pixel), dict(pixel=(0, 1000)))
         vol = open_volume(tomo, pixel, folder)
-        msk = _open_mask(mask, vol, ignore, folder) if mask else None
+        msk = _open_mask(mask, vol, folder) if mask else None
         return cls(vol, msk, vol.pixel, vol.path.name, density, ignore, wanted, spread, zoom, vol.notes)
 
 # %% ../nbs/00_data.ipynb #969eff37

@@ -98,9 +98,11 @@ def find_sign(
     seen = f'the network finds {dark:.2%} of some slices dark, {bright:.2%} bright'
     if max(dark, bright) < .001:
         return 1, f'undecided: {seen}; parameter density says another'
-    if dark >= 1.25 * bright: return 1, seen
-    if bright >= 1.25 * dark: return -1, seen
-    return tomo.scale.sign, f'{seen}; so skewness {tomo.scale.skew:+.2f} decides'
+    more = 1 if dark >= bright else -1
+    if max(dark, bright) >= 1.25 * min(dark, bright): return more, seen
+    skew = tomo.scale.skew
+    if abs(skew) > .3: return (-1 if skew > 0 else 1), f'{seen}; so skewness {skew:+.2f} decides'
+    return more, f'{seen}, which is not clear; parameter density says another'
 
 # %% ../nbs/04_infer.ipynb #86dcfc08
 def _unsure_to_ignore(
@@ -170,8 +172,9 @@ def _touching(
 )->np.ndarray: # (n, 2) numbers of two pieces
     "Pieces of two slices that touch."
     both = (below > 0) & (above > 0)
-    pairs = np.stack([below[both], above[both]], axis=1)
-    return np.unique(pairs, axis=0)
+    many = int(above.max()) + 1 # a pair as one number is sorted ten times as fast
+    pairs = np.unique(below[both].astype(np.int64) * many + above[both])
+    return np.stack(np.divmod(pairs, many), axis=1)
 
 # %% ../nbs/04_infer.ipynb #30eb823e
 class Pieces:

@@ -867,6 +867,7 @@ def _story(
     for i, run in enumerate(earlier, 1):
         then = before['parameters'] | run['changed']
         changed = {name: value for name, value in then.items() if parameters.get(name) != value}
+        changed |= {name: None for name in parameters if name not in then} # did not exist yet
         kept = {name: run.get(name) for name in ('commit', 'date', 'versions', 'data')}
         told.append(dict(run=i, changed=changed) | kept)
     return told
