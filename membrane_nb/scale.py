@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'ANSWER', 'GONE', 'is_volume_name', 'is_many', 'Item', 'write_phantoms', 'list_tomograms', 'file_stamp',
-           'read_result', 'why_other', 'segment_item', 'import_distributed', 'worker_environment', 'share_cores',
+           'read_result', 'why_other', 'segment_item', 'import_distributed', 'worker_environment', 'cores_for_each',
            'local_client', 'remote_client', 'hand_out', 'Many', 'open_many', 'write_report', 'read_report',
            'contact_sheet', 'report_table', 'infer_many']
 
@@ -283,7 +283,7 @@ def worker_environment(
         os.environ.update(before)
 
 # %% ../nbs/31_scale.ipynb #4cdc8eb2
-def share_cores(
+def cores_for_each(
     workers:int,   # as the user typed it; 0: choose
     threads:int,   # as the user typed it; 0: choose
     items:int,     # tomograms to work on
@@ -520,7 +520,7 @@ def find_workers(self:Many,
     place = pick_device(device)
     check_engine(self.options['engine'], self.options['precision'], place)
     gpu = place.type != 'cpu'
-    self.workers, self.threads = share_cores(self.workers, self.threads, len(self.todo), CPU_COUNT, gpu)
+    self.workers, self.threads = cores_for_each(self.workers, self.threads, len(self.todo), CPU_COUNT, gpu)
 
 # %% ../nbs/31_scale.ipynb #b0dfa80b
 def open_many(

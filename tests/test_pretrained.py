@@ -34,15 +34,15 @@ def test_trained_on_phantoms_alone():
     for i, (parameters, data) in enumerate(zip(stages(), runs)):
         assert data and all(d['name'].startswith(('various phantom ', 'raw phantom ')) for d in data)
         assert not any(parameters[n] for n in ('tomo', 'mask', 'manifest'))
-        assert parameters['init'] == ('pretrained' if i + 1 < len(runs) else '')
+        assert bool(parameters['init']) == (i + 1 < len(runs))
         for d in data: seen[d['part']].add(d['name'])
     assert all(seen.values()) and not seen['train'] & (seen['val'] | seen['test']) and not seen['val'] & seen['test']
 
 
 def test_the_card_counts_what_was_seen():
-    "Five runs; the volumes of each part, and their seeds, are those of provenance.json."
+    "Six runs; the volumes of each part, and their seeds, are those of provenance.json."
     card, rows = card_of_the_weights(), read_provenance(pretrained())
-    assert [run['run'] for run in card['start']] == [1, 2, 3, 4]
+    assert [run['run'] for run in card['start']] == [1, 2, 3, 4, 5]
     for part, said in card['data'].items():
         names = [d['name'].split()[-1] for d in rows if d['run'] == 0 and d['part'] == part]
         assert said['volumes'] == len(names) and said['what'].endswith(f'{min(names)} to {max(names)}')
@@ -109,6 +109,6 @@ def test_used_when_no_weights_are_named(tmp_path):
     "A phantom of a seed that no run uses, segmented by the weights that ship at the threshold of their card."
     vol, msk, pixel = phantom((12, 160, 160), seed=777)
     job = open_job(write_mrc(tmp_path/'t.mrc', vol, pixel).path, '', tmp_path/'out', device='cpu')
-    assert job.threshold == read_card(pretrained()).threshold == card_of_the_weights()['threshold'] and len(job.notes) == 1 and 'taken as dark' in job.notes[0]
+    assert job.threshold == read_card(pretrained()).threshold == card_of_the_weights()['threshold'] and len(job.notes) == 2 and 'taken as dark' in job.notes[0]
     job.run(pictures=False)
     assert scores(tally(open_volume(tmp_path/'out'/'mask.mrc')[:].astype(np.uint8), msk))['dice'] > .85
