@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Mirrored', 'segment', 'sign_votes', 'find_sign', 'adapt_network', 'Pieces', 'remove_small', 'fewest_voxels', 'Job',
-           'open_job']
+           'check_options', 'open_job']
 
 # %% ../nbs/04_infer.ipynb #453e66e1
 import copy, sys, time
@@ -25,9 +25,9 @@ from torch import nn
 
 from .augment import random_flip_rot90, random_gamma, random_noise
 from .checks import InputError, check_choices, check_ranges, progress, to_json
-from .data import Scale, Tomo, check_unchanged, measure_scale, slabs
-from .engine import Behind, Predict, ahead, central_slab, check_engine, pick_engine
-from .engine import read_blocks, weights_hash
+from .data import DENSITIES, Scale, Tomo, check_unchanged, measure_scale, slabs
+from .engine import ENGINES, PRECISIONS, Behind, Predict, ahead, central_slab
+from .engine import check_engine, pick_engine, read_blocks, weights_hash
 from .metrics import scores, tally
 from .phantom import phantom
 from .results import Results, library_commit, output_root, versions
@@ -323,6 +323,16 @@ def _record(
         date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
     )
 
+# %% ../nbs/04_infer.ipynb #4a111b41
+def check_options(
+    given:dict, # parameters with their values
+):
+    "Refuse, with `InputError`, a number or a word that no tomogram could be segmented with."
+    ranges = dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, 1000), zoom=(0, 4))
+    check_ranges(given, ranges)
+    choices = dict(density=DENSITIES, engine=ENGINES, precision=PRECISIONS, format=('mrc', 'zarr'))
+    check_choices(given, choices)
+
 # %% ../nbs/04_infer.ipynb #4a111b42
 def open_job(
     tomo:str|Path='',     # tomogram (MRC or OME-Zarr); empty: a phantom that no weights have seen
@@ -346,9 +356,7 @@ def open_job(
     format:str='mrc',     # of the results: mrc, or zarr for OME-Zarr
 )->Job:
     "Open what a job needs; whatever is wrong raises `InputError` before any work."
-    given = dict(threshold=threshold, min_size=min_size, pixel=pixel, zoom=zoom)
-    check_ranges(given, dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, 1000), zoom=(0, 4)))
-    check_choices(dict(format=format), dict(format=('mrc', 'zarr')))
+    check_options(dict(threshold=threshold, min_size=min_size, pixel=pixel, zoom=zoom, format=format))
     place = pick_device(device)
     check_engine(engine, precision, place)
     weights = Path(weights or pretrained()).expanduser()

@@ -20,10 +20,10 @@ import torch
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 
-from .checks import InputError, check_choices, check_ranges, existing_file, progress
-from .data import DENSITIES, _beside, _read_csv, fingerprint
-from .engine import ENGINES, PRECISIONS, check_engine, weights_hash
-from .infer import Job, open_job
+from .checks import InputError, check_ranges, existing_file, progress
+from .data import _beside, _read_csv, fingerprint
+from .engine import check_engine, weights_hash
+from .infer import Job, check_options, open_job
 from .phantom import phantom
 from .results import RECORD, Results, output_root
 from .unet import load_unet, pick_device, pretrained, read_card
@@ -490,15 +490,6 @@ def find_finished(self:Many):
     raise InputError(f'{others[0]}{also}; wanted overwrite=True, or another output')
 
 # %% ../nbs/31_scale.ipynb #ffbfd306
-def _check_given(
-    given:dict, # parameters with their values
-):
-    "Refuse a number or a word that no tomogram could be segmented with."
-    ranges = dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, 1000), zoom=(0, 4))
-    check_ranges(given, ranges | dict(workers=(0, 1024), threads=(0, 1024)))
-    words = dict(density=DENSITIES, engine=ENGINES, precision=PRECISIONS, format=('mrc', 'zarr'))
-    check_choices(given, words)
-
 def _default_name(
     tomograms:str|Path, # as the user typed it
 )->str:
@@ -551,7 +542,8 @@ def open_many(
     chosen = dict(min_size=min_size, tta=tta, density=density, pixel=pixel, zoom=zoom, adapt=adapt)
     chosen |= dict(engine=engine, precision=precision, format=format)
     import_distributed()
-    _check_given(chosen | dict(threshold=threshold, workers=workers, threads=threads))
+    check_options(chosen | dict(threshold=threshold))
+    check_ranges(dict(workers=workers, threads=threads), dict(workers=(0, 1024), threads=(0, 1024)))
     folder = output or Path(root or output_root())/_default_name(tomograms)
     folder = Path(folder).expanduser().absolute()
     _check_output(tomograms, folder)
