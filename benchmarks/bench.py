@@ -46,7 +46,7 @@ def machine():
     "Processor, cores, and what it computes with."
     names = [line.split(':')[1].strip() for line in Path('/proc/cpuinfo').read_text().splitlines() if line.startswith('model name')] if Path('/proc/cpuinfo').exists() else []
     vino = engine._openvino()
-    able = vino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES') if vino else []
+    able = engine._core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES') if vino else []
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ''
     return dict(processor=names[0] if names else platform.processor(), cores=os.cpu_count(), threads=torch.get_num_threads(),
                 able=[word for word in able if word in ('FP32', 'BF16', 'INT8')], gpu=gpu, torch=torch.__version__, openvino=vino.__version__.split('-')[0] if vino else '')
@@ -200,6 +200,39 @@ def step_open(n):
     return dict(seconds=time.perf_counter() - start, peak=peak(), batch=list(x.shape))
 
 
+def step_gpu(batch=64):
+    "A graphics card: the network alone on whole slices, a step of training with patches that lie on the card, and training with processes that cut patches."
+    flop = step_flop()['gflop']
+    net = engine.Torch(fuse_batchnorm(_network()).to('cuda'), 'bf16')
+    slabs = torch.randn(8, net.k, 1040, 1040, device='cuda')
+    with torch.inference_mode(): slab = _on_card(lambda: net(slabs)) / len(slabs)
+    del slabs
+    found = dict(slab=slab, gflops=flop / slab)
+    for base in (16, 32):
+        fit = train_speed.new_fit(base, 256, batch, 2048, 'bf16', max(1, os.cpu_count() - 2), 'cuda')
+        img = torch.randn(batch, net.k, 256, 256, device='cuda')
+        msk = (torch.rand(batch, 1, 256, 256, device='cuda') > .9).to(torch.uint8)
+        fit.net.train()
+        found[f'step{base}'] = batch / _on_card(lambda: fit._step(0, img, msk))
+        fit.train_epoch(0) # a first one, which is slower
+        start = time.perf_counter()
+        fit.train_epoch(1)
+        found[f'epoch{base}'] = len(fit.patches) / (time.perf_counter() - start)
+    return found | dict(peak=torch.cuda.max_memory_allocated() / 2**30)
+
+
+def _on_card(work, times=10):
+    "The median of the seconds that some work takes on a graphics card."
+    seconds = []
+    for i in range(times + 3):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return median(seconds[3:])
+
+
 STEPS = {name[5:]: step for name, step in list(globals().items()) if name.startswith('step_')}
 
 
@@ -266,6 +299,14 @@ def part_training():
     return dict(large=train_speed.measure(rounds=1), small=train_speed.measure(base=16, size=192, batch=4, patches=16, rounds=1))
 
 
+def part_gpu():
+    "A graphics card, where there is one: 512 slices from file to file, the network alone, training."
+    if not torch.cuda.is_available(): return {}
+    volume(512)
+    runs = [child('segment', 512, 'auto', 'auto', 'cuda') for _ in range(ROUNDS + 1)] # the first one warms the disk
+    return dict(runs=dict(file_to_file=runs[1:]), alone=child('gpu'), matmul=child('matmul', 'bfloat16')['gflops'])
+
+
 PARTS = {name[5:]: part for name, part in list(globals().items()) if name.startswith('part_')}
 
 
@@ -290,6 +331,17 @@ def rows_of_tomogram(found):
     return rows
 
 
+def gpu_lines(found):
+    "What was measured on a graphics card, in words."
+    if 'alone' not in found: return ['  no graphics card here']
+    runs, alone, peak = found['runs']['file_to_file'], found['alone'], found['matmul']
+    stages = ', '.join(f'{name} {seconds:.1f} s' for name, seconds in runs[-1]['stages'].items())
+    return [f'  {found["machine"]["gpu"]}: 512 slices of 1024 x 1024 from file to file in {middle(runs, "wall"):.1f} s (wanted 8), {runs[-1]["open"]:.1f} s of it to open',
+            f'  of the threads, side by side: {stages}',
+            f'  network alone: {alone["gflops"] / 1e3:.0f} TFLOP/s, {alone["gflops"] / peak:.0%} of a large matrix product in bfloat16 ({peak / 1e3:.0f} TFLOP/s; wanted 45%)',
+            f'  training, patches of 7 x 256 x 256 a second: {alone["step16"]:.0f} at base 16, {alone["step32"]:.0f} at base 32 (wanted 1500); {alone["epoch16"]:.0f} and {alone["epoch32"]:.0f} with the cutting of patches']
+
+
 def report(names):
     for name in names:
         found = measured(name, again=True)
@@ -301,6 +353,7 @@ def report(names):
             for n, run in found.items():
                 if n.isdigit(): print(f'  {n} slices: peak {run["peak"]:.2f} GB (wanted 1.5), {run["wall"]:.1f} s')
         elif name == 'open': print(f'  {middle(found["runs"], "seconds"):.1f} s (wanted 3), peak {max(r["peak"] for r in found["runs"]):.2f} GB (wanted 0.8)')
+        elif name == 'gpu': print(*gpu_lines(found), sep='\n')
         elif name == 'many': print(*many.lines(found), '  wanted: 1.7 times', sep='\n')
         elif name == 'training': print(*train_speed.lines(found['large']), *train_speed.lines(found['small']), '  wanted: bf16 at least 2 times float32; busy at least half of quiet', sep='\n')
         elif 'runs' in found:

@@ -13,7 +13,7 @@ WAYS = {'float32, threads spin': ('fp32', 0, {}), 'float32': ('fp32', 0, PASSIVE
 PLAIN = 'float32' # what the others are compared with
 
 
-def new_fit(base, size, batch, patches, precision, workers):
+def new_fit(base, size, batch, patches, precision, workers, device='cpu'):
     "A network and patches of a phantom, with all augmentation."
     import torch
     from membrane_nb.data import Tomo
@@ -24,7 +24,7 @@ def new_fit(base, size, batch, patches, precision, workers):
     cell = Tomo(*phantom((32, 384, 384), seed=0), 'phantom')
     torch.manual_seed(0)
     ds = Patches([(cell, range(32))], patches, size=size, augment='full')
-    return Fit(UNet(base=base), ds, [], batch_size=batch, precision=precision, workers=workers)
+    return Fit(UNet(base=base).to(device), ds, [], batch_size=batch, precision=precision, workers=workers)
 
 
 def answer(settings):

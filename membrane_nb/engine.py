@@ -11,6 +11,7 @@ __all__ = ['ENGINES', 'PRECISIONS', 'Torch', 'OpenVino', 'weights_hash', 'int8_p
 import hashlib, os, sys, warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,12 @@ def _openvino():
     except ImportError: return None
     return openvino
 
+@lru_cache
+def _core(): # an `openvino.Core`; None where OpenVINO is not installed
+    "The only one of this process."
+    vino = _openvino()
+    return vino.Core() if vino else None
+
 def _convert(
     net:UNet, # on the CPU
 ): # an `openvino.Model`, for slabs of any size
@@ -78,7 +85,7 @@ class OpenVino(nn.Module):
         self.net = net
         self.precision = precision
         for name in _SHAPE: setattr(self, name, getattr(net, name))
-        self.core = _openvino().Core()
+        self.core = _core()
         self.model = self.core.read_model(path) if path else _convert(net)
         self.requests = {} # shape of a slab: code for it
 
@@ -218,10 +225,10 @@ def _candidates(
     weights:str|Path,    # file; empty: none that fit
 )->list: # (engine, precision), the fastest first
     "What may be taken on this machine."
-    known = _openvino() if device.type == 'cpu' else None
+    core = _core() if device.type == 'cpu' else None
     vino = []
-    if known:
-        able = known.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+    if core:
+        able = core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         if weights and int8_path(weights).exists(): vino.append('int8')
         if 'BF16' in able: vino.append('bf16')
         vino.append('fp32')

@@ -8,6 +8,7 @@ __all__ = ['Mirrored', 'segment', 'sign_votes', 'find_sign', 'adapt_network', 'P
 
 # %% ../nbs/04_infer.ipynb #453e66e1
 import copy, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -210,14 +211,17 @@ class Pieces:
         msk,        # (z, y, x) of these slices, 1 is membrane; changed in place
         fewest:int, # voxels of the smallest piece to keep
     ):
-        "Remove the pieces that have fewer than `fewest` voxels."
+        "Remove the pieces that have fewer than `fewest` voxels; some slices at a time, in threads."
         keep = self.large(fewest)
         keep[0] = True # background
-        for z, before in enumerate(self.last[:-1]):
-            if keep[before + 1:self.last[z + 1] + 1].all(): continue
+        def clean(z):
+            before, last = self.last[z:z + 2]
+            if keep[before + 1:last + 1].all(): return
             img = msk[z]
             lab, _ = _numbered(img == 1, before)
             msk[z] = np.where(keep[lab], img, 0)
+        with ThreadPoolExecutor(8) as pool:
+            for _ in pool.map(clean, range(len(self.last) - 1)): pass # raises what a thread raised
 
 def remove_small(
     msk,        # (z, y, x), 1 is membrane; changed in place
@@ -421,11 +425,16 @@ class _Answer:
         self.msk = msk
         self.threshold = np.float32(threshold)
         self.pieces = Pieces()
+        self.mark = Behind(self._mark) # beside the writing of probabilities
 
     def __len__(self): return len(self.prob)
 
     def __setitem__(self, z, img):
+        self.mark(z, img)
         self.prob[z] = img
+
+    def _mark(self, z, img):
+        "Write a slice of the mask, and note its pieces."
         found = img >= self.threshold
         self.msk[z] = found
         self.pieces.add(found)
@@ -442,7 +451,7 @@ def steps(self:Job):
         new(part/self.file('mask'), tomo.vol.shape, np.int8, **kind) as msk,
     ):
         answer = _Answer(prob, msk, self.threshold)
-        yield from self._predict(answer)
+        with answer.mark: yield from self._predict(answer)
         if self.fewest: answer.pieces.remove(msk, self.fewest)
         self._score(msk)
 

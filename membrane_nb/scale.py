@@ -237,6 +237,7 @@ def segment_item(
     pictures:bool=True, # draw them too
 )->dict: # a row of the report
     "Segment one tomogram in a worker; bad input becomes a row that says so."
+    before = torch.get_num_threads()
     if threads: torch.set_num_threads(threads)
     worker = _worker_name()
     job = None
@@ -255,6 +256,7 @@ def segment_item(
     except (InputError, OSError) as e:
         return _row(item, 'failed', str(e), worker=worker)
     finally:
+        torch.set_num_threads(before)
         if job: job.results.abandon()
     remark = '; '.join(job.notes[opened:])
     return _row_of_record(item, 'done', read_result(folder), remark, worker=worker)

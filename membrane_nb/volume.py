@@ -362,10 +362,11 @@ def _range_of(
     img:np.ndarray, # (y, x)
 )->tuple: # least, largest, mean, sum of the squares about the mean
     "What the header of a file says of its voxels, for one slice."
-    exact = img.astype(np.float64)
-    mean = exact.mean()
-    exact -= mean
-    return img.min(), img.max(), mean, np.vdot(exact, exact)
+    img = img.astype(np.float32, copy=False)
+    mean = img.mean(dtype=np.float64)
+    apart = img - np.float32(mean)
+    squares = np.einsum('yx,yx->', apart, apart, dtype=np.float64)
+    return img.min(), img.max(), mean, squares
 
 def _write_at(
     file,           # open for writing

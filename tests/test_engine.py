@@ -50,6 +50,27 @@ def test_tiles_are_run_by_openvino_too(cell, shipped):
     assert torch.allclose(predict_slice(Tiled(vino, 64), slab).sigmoid(), predict_slice(vino, slab).sigmoid(), atol=1e-4)
 
 
+SIGNAL = """
+import signal, torch
+from membrane_nb.engine import OpenVino
+from membrane_nb.unet import UNet
+heard = []
+signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
+net = UNet(k=1, base=4).eval()
+engines = [OpenVino(net), OpenVino(net)]
+with torch.inference_mode():
+    for one in engines: one(torch.zeros(1, 1, 32, 32))
+del one
+while engines: del engines[0] # in the order in which they came
+signal.raise_signal(signal.SIGUSR1)
+assert heard
+"""
+
+def test_signals_are_heard_after_two_engines(run):
+    done = run(sys.executable, '-c', SIGNAL)
+    assert done.returncode == 0, f'{done.returncode} {done.stderr[-2000:]}'
+
+
 def test_the_shipped_weights_have_their_int8_beside_them():
     assert int8_path(pretrained()).parent == pretrained().parent
 
