@@ -106,7 +106,8 @@ class OpenVino(nn.Module):
         model = self.model.clone()
         model.reshape(list(shape))
         settings = dict(INFERENCE_PRECISION_HINT='bf16' if self.precision == 'bf16' else 'f32',
-                        INFERENCE_NUM_THREADS=torch.get_num_threads(), PERFORMANCE_HINT='LATENCY')
+                        INFERENCE_NUM_THREADS=torch.get_num_threads(), PERFORMANCE_HINT='LATENCY',
+                        ENABLE_CPU_PINNING=False) # pinned, two processes would share the first core
         return self.core.compile_model(model, 'CPU', settings).create_infer_request()
 
 # %% ../nbs/19_engine.ipynb #19000013
