@@ -206,7 +206,6 @@ def step_gpu(batch=64):
     net = engine.Torch(fuse_batchnorm(_network()).to('cuda'), 'bf16')
     slabs = torch.randn(8, net.k, 1040, 1040, device='cuda')
     with torch.inference_mode(): slab = _on_card(lambda: net(slabs)) / len(slabs)
-    del slabs
     found = dict(slab=slab, gflops=flop / slab)
     for base in (16, 32):
         fit = train_speed.new_fit(base, 256, batch, 2048, 'bf16', max(1, os.cpu_count() - 2), 'cuda')

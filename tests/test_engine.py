@@ -220,3 +220,16 @@ def test_the_dice_of_a_volume_stays(shared, shipped):
         probs = [predict_slice(net, next(slabs(vol, tomo.scale, 7, range(z, z + 1)))[1]).sigmoid().numpy() for z in zs]
         dice.append(scores(tally(np.stack(probs), np.stack([msk[z] for z in zs])), .5)['dice'])
     assert abs(dice[0] - dice[1]) < .003
+
+
+def test_the_dice_of_pictures_stays(shared, shipped):
+    "All 18 hand-drawn slices together, each repeated in place of its neighbours."
+    drawn = np.load(shared/'hand_drawn_slices.npz')
+    engines = [Torch(shipped), OpenVino(shipped, 'bf16'), OpenVino(shipped, 'int8', int8_path(pretrained()))]
+    counts = [0] * len(engines)
+    for img, msk in zip(drawn['images'], drawn['masks']):
+        tomo = Tomo(np.repeat(img[None].astype(np.float32), 7, 0), density='dark')
+        slab = next(slabs(tomo.vol, tomo.scale, 7, range(3, 4)))[1]
+        for i, net in enumerate(engines): counts[i] = counts[i] + tally(predict_slice(net, slab).sigmoid().numpy(), (msk > 0).astype(np.uint8))
+    dice = [scores(c, .5)['dice'] for c in counts]
+    assert abs(dice[1] - dice[0]) < .003 and abs(dice[2] - dice[0]) < .003
