@@ -106,7 +106,7 @@ def test_an_engine_that_was_named_is_taken_and_its_difference_said(cell, shipped
 
 
 def test_without_openvino_torch_runs(cell, shipped, monkeypatch, tmp_path):
-    monkeypatch.setattr(engine, '_openvino', lambda: None)
+    for name in ('_openvino', '_core'): monkeypatch.setattr(engine, name, lambda: None)
     assert pick_engine(shipped, cell, .5, pretrained())[1] == dict(engine='torch', precision='fp32')
     with pytest.raises(InputError, match='openvino is not installed'): open_job(output=tmp_path/'out', engine='openvino', device='cpu')
 

@@ -62,7 +62,9 @@ import sys, time
 from membrane_nb.infer import open_job
 job = open_job(*sys.argv[1:4], device='cpu', overwrite=True)
 job.results.begin()
-for z in job.steps(): print(z, flush=True); time.sleep(.05)
+for z in job.steps():
+    print(z, flush=True)
+    if z == 5: time.sleep(600) # until it is killed
 """
 
 
