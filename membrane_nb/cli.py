@@ -62,7 +62,7 @@ def _infer_one(
 def membrane_infer(
     tomo:str='',           # tomogram (MRC or OME-Zarr); or many: a folder, a pattern or a list (CSV)
     output:str='',         # folder of the results; empty: NAME_membranes here, or the next free name
-    weights:str='',        # weights.safetensors of a run, or a .pt state dict; empty: those that ship
+    weights:str='',        # weights.safetensors of a run, or a .pt state dict; empty: those that ship; raw: ours for raw pictures
     threshold:float=0.0,   # probability from which a voxel is membrane; 0: the card's
     tile:int=0,            # pixels of a tile, a multiple of 16; 0: the whole slice if it fits
     tta:bool=False,        # average over the eight mirror images

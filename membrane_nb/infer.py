@@ -32,8 +32,8 @@ from .engine import check_engine, pick_engine, read_blocks, weights_hash
 from .metrics import scores, tally
 from .phantom import phantom
 from .results import Results, library_commit, output_root, versions
-from .unet import UNet, fuse_batchnorm, in_tiles, load_unet, pick_device, predict_slice
-from .unet import pretrained, read_card, read_provenance, write_card
+from .unet import UNet, find_weights, fuse_batchnorm, in_tiles, load_unet, pick_device, predict_slice
+from .unet import read_card, read_provenance, write_card
 from .volume import Resampled, Volume, check_room, new_mrc, new_zarr, scratch
 from .volume import scratch_folder, volume_name, write_mrc
 
@@ -340,7 +340,7 @@ def check_options(
 # %% ../nbs/04_infer.ipynb #4a111b42
 def open_job(
     tomo:str|Path='',     # tomogram (MRC or OME-Zarr); empty: a phantom that no weights have seen
-    weights:str|Path='',  # .safetensors with its card, or .pt; empty: those that ship
+    weights:str|Path='',  # .safetensors with its card, or .pt; empty, raw: those that ship
     output:str|Path='',   # folder of the results; empty: NAME_membranes in `root`
     mask:str|Path='',     # its mask, to score against
     threshold:float=0.,   # 0: the card's, or 0.5 without a card
@@ -363,7 +363,7 @@ def open_job(
     check_options(dict(threshold=threshold, min_size=min_size, pixel=pixel, zoom=zoom, format=format))
     place = pick_device(device)
     check_engine(engine, precision, place)
-    weights = Path(weights or pretrained()).expanduser()
+    weights = find_weights(weights)
     net = fuse_batchnorm(load_unet(weights)).to(place)
     card = read_card(weights)
     folder = Path(output or _default_folder(tomo, root))
@@ -461,6 +461,7 @@ def advice(self:Job)->list: # a sentence or none
     "What to try where less than a thousandth of the voxels was found to be membrane."
     if self.share >= .001: return []
     ways = ['look at other scales (try_zooms of 04_infer) and name one (zoom)', 'name the sign (density)',
+            'take our weights for raw pictures (weights raw)',
             f'lower the threshold (now {self.threshold:g})', 'let the network adapt (adapt)',
             'or annotate one slice to three and train on them (recipes/finetune.yaml)']
     found = f'{self.share:.2%} of the voxels were found to be membrane'

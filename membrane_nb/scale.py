@@ -26,7 +26,7 @@ from .engine import check_engine, weights_hash
 from .infer import Job, check_options, open_job
 from .phantom import phantom
 from .results import RECORD, Results, output_root
-from .unet import load_unet, pick_device, pretrained, read_card
+from .unet import find_weights, load_unet, pick_device, read_card
 from .volume import MRC_SUFFIXES, _find_store, open_volume, volume_name, write_mrc
 
 # %% ../nbs/31_scale.ipynb #6e42b3e2
@@ -519,7 +519,7 @@ def find_workers(self:Many,
 def open_many(
     tomograms:str|Path='', # a folder, a pattern or a list (CSV); empty: three phantoms
     output:str|Path='',    # folder of all results; empty: NAME_membranes in `root`
-    weights:str|Path='',   # .safetensors with its card, or .pt; empty: those that ship
+    weights:str|Path='',   # .safetensors with its card, or .pt; empty, raw: those that ship
     threshold:float=0.,    # 0: the card's, or 0.5 without a card
     tile:int=0,            # a multiple of 16; 0: the whole slice if it fits
     tta:bool=False,        # average over mirror images
@@ -549,7 +549,7 @@ def open_many(
     folder = output or Path(root or output_root())/_default_name(tomograms)
     folder = Path(folder).expanduser().absolute()
     _check_output(tomograms, folder)
-    file = Path(weights or pretrained()).expanduser().absolute()
+    file = find_weights(weights).absolute()
     load_unet(file)
     asked = dict(weights_sha256=weights_hash(file))
     asked |= dict(threshold=threshold or read_card(file).threshold) | chosen

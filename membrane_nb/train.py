@@ -36,7 +36,7 @@ from .raw import raw_phantom
 from .results import (Results, library_commit, output_root, repo_root, versions,
                                  work_at_root)
 from .sampler import Patches, batches
-from .unet import (UNet, in_tiles, load_unet, pick_device, predict_slice, pretrained,
+from .unet import (UNet, find_weights, in_tiles, load_unet, pick_device, predict_slice, pretrained,
                               read_card, read_provenance, write_card)
 from .volume import check_room, scratch_folder, volume_name
 
@@ -630,14 +630,14 @@ class Run:
 
 # %% ../nbs/03_train.ipynb #65d765bd
 def _weights_path(
-    init:str, # weights to start from, pretrained, or empty
+    init:str, # weights to start from, pretrained, raw, or empty
 )->Path|None:
     "Where the weights to start from lie."
     if not init: return None
-    return pretrained() if init == 'pretrained' else Path(init).expanduser()
+    return pretrained() if init == 'pretrained' else find_weights(init)
 
 def _open_weights(
-    init:str, # weights to start from, pretrained, or empty
+    init:str, # weights to start from, pretrained, raw, or empty
 )->tuple: # the network, its card, what it has seen; None, {} and [] where there is none
     "Read the weights to start from, and their history."
     path = _weights_path(init)

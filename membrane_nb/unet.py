@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FLOATS', 'Block', 'UNet', 'show_unet', 'predict_slice', 'halo', 'fuse_batchnorm', 'Tiled', 'auto_tile', 'in_tiles',
-           'from_state', 'load_unet', 'pretrained', 'Card', 'read_card', 'read_provenance', 'write_card', 'pick_device']
+           'from_state', 'load_unet', 'pretrained', 'find_weights', 'Card', 'read_card', 'read_provenance',
+           'write_card', 'pick_device']
 
 # %% ../nbs/02_unet.ipynb #6beada6b
 import json, math, os, re, reprlib, warnings, zipfile
@@ -403,12 +404,21 @@ def load_unet(
     return from_state(state, path)
 
 # %% ../nbs/02_unet.ipynb #1eeb19be
-def pretrained()->Path: # weights.safetensors, its card beside it
-    "The weights that ship with the package; one installed without them raises `InputError`."
-    path = Path(find_spec('membrane_nb').origin).parent/'pretrained'/'weights.safetensors'
+def pretrained(
+    name:str='', # empty: those for any tomogram; raw: those for raw, noisy pictures
+)->Path: # weights.safetensors, its card beside it
+    "Weights that ship with the package; one installed without them raises `InputError`."
+    path = Path(find_spec('membrane_nb').origin).parent/'pretrained'/name/'weights.safetensors'
     if path.is_file(): return path
     wanted = 'the weights that ship with the package, or other weights by name'
     raise InputError(f'{path}: no such file; wanted {wanted}')
+
+def find_weights(
+    given:str|Path, # .safetensors or .pt; raw, or empty: those that ship
+)->Path:
+    "The file of the weights that a user names."
+    if str(given) in ('', 'raw'): return pretrained(str(given))
+    return Path(given).expanduser()
 
 # %% ../nbs/02_unet.ipynb #df84f189
 class Card(BaseModel):

@@ -2,6 +2,7 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 from conftest import ROOT
 from safetensors.torch import load_file
@@ -10,28 +11,31 @@ from membrane_nb.data import fingerprint
 from membrane_nb.infer import open_job
 from membrane_nb.metrics import scores, tally
 from membrane_nb.phantom import phantom
-from membrane_nb.unet import pretrained, read_card, read_provenance
+from membrane_nb.unet import find_weights, pretrained, read_card, read_provenance
 from membrane_nb.volume import open_volume, write_mrc
 
 
-def card_of_the_weights(): return json.loads(pretrained().with_name('card.json').read_text('utf-8'))
+both = pytest.mark.parametrize('name', ['', 'raw'])
+
+def card_of_the_weights(name=''): return json.loads(pretrained(name).with_name('card.json').read_text('utf-8'))
 
 
 def evidence_of_each(): return json.loads(pretrained().with_name('provenance.json').read_text('utf-8'))['evidence']
 
 
-def stages():
+def stages(name):
     "The parameters of the weights, then those of the weights they were trained on, and so on."
-    card = card_of_the_weights()
+    card = card_of_the_weights(name)
     return [card['parameters']] + [card['parameters'] | run['changed'] for run in card['start']]
 
 
-def test_trained_on_phantoms_alone():
+@both
+def test_trained_on_phantoms_alone(name):
     "Every volume of every run is a phantom by its name, and the parameters that made it name no file."
     seen = {p: set() for p in ('train', 'val', 'test')}
-    runs = [[d for d in read_provenance(pretrained()) if d['run'] == i] for i in range(len(stages()))]
-    assert sum(map(len, runs)) == len(read_provenance(pretrained()))
-    for i, (parameters, data) in enumerate(zip(stages(), runs)):
+    runs = [[d for d in read_provenance(pretrained(name)) if d['run'] == i] for i in range(len(stages(name)))]
+    assert sum(map(len, runs)) == len(read_provenance(pretrained(name)))
+    for i, (parameters, data) in enumerate(zip(stages(name), runs)):
         assert data and all(d['name'].startswith(('various phantom ', 'raw phantom ')) for d in data)
         assert not any(parameters[n] for n in ('tomo', 'mask', 'manifest'))
         assert bool(parameters['init']) == (i + 1 < len(runs))
@@ -39,18 +43,20 @@ def test_trained_on_phantoms_alone():
     assert all(seen.values()) and not seen['train'] & (seen['val'] | seen['test']) and not seen['val'] & seen['test']
 
 
-def test_the_card_counts_what_was_seen():
-    "Six runs; the volumes of each part, and their seeds, are those of provenance.json."
-    card, rows = card_of_the_weights(), read_provenance(pretrained())
-    assert [run['run'] for run in card['start']] == [1, 2, 3, 4, 5]
+@pytest.mark.parametrize('name, earlier', [('', [1, 2, 3, 4, 5]), ('raw', [1, 2, 3, 4, 5, 6])])
+def test_the_card_counts_what_was_seen(name, earlier):
+    "The runs; the volumes of each part, and their seeds, are those of provenance.json."
+    card, rows = card_of_the_weights(name), read_provenance(pretrained(name))
+    assert [run['run'] for run in card['start']] == earlier
     for part, said in card['data'].items():
         names = [d['name'].split()[-1] for d in rows if d['run'] == 0 and d['part'] == part]
         assert said['volumes'] == len(names) and said['what'].endswith(f'{min(names)} to {max(names)}')
 
 
-def test_real_volumes_are_in_no_training_set(shared):
+@both
+def test_real_volumes_are_in_no_training_set(shared, name):
     "The hash of no volume to try the software on, nor of the mask, is among those of the runs."
-    data = read_provenance(pretrained())
+    data = read_provenance(pretrained(name))
     seen = {d[n] for d in data for n in ('tomogram', 'mask')}
     assert len({d['tomogram'] for d in data}) == len(data)
     volumes = {p.name: open_volume(p) for p in sorted(shared.glob('*.mrc*'))}
@@ -63,11 +69,21 @@ def test_real_volumes_are_in_no_training_set(shared):
     assert not seen & {fingerprint(mask.astype(t)) for t in (np.uint8, np.int8)}
 
 
-def test_small_half_precision_and_finite():
-    state = load_file(pretrained())
-    assert pretrained().stat().st_size < 16e6
+@both
+def test_small_half_precision_and_finite(name):
+    state = load_file(pretrained(name))
+    assert pretrained(name).stat().st_size < 16e6
     assert {v.dtype for v in state.values() if v.ndim > 1} == {torch.float16}
     assert all(torch.isfinite(v).all() for v in state.values())
+
+
+def test_the_weights_named_raw(tmp_path):
+    "Their card has the same looks, fewer than eleven; a job takes them by name."
+    card = card_of_the_weights('raw')
+    assert card['looks'] == card_of_the_weights()['looks'] and len(card['looks']['times']) <= 10
+    for name in ('intended_use', 'fails', 'disclosure'): assert len(card[name]) > 80
+    assert find_weights('raw') == pretrained('raw') != pretrained() and find_weights('') == pretrained()
+    assert open_job('', 'raw', tmp_path/'out', device='cpu').weights == pretrained('raw')
 
 
 def test_the_card_tells_the_story():
