@@ -215,6 +215,7 @@ class Pieces:
         keep = self.large(fewest)
         keep[0] = True # background
         def clean(z):
+            "Remove the small pieces of slice z."
             before, last = self.last[z:z + 2]
             if keep[before + 1:last + 1].all(): return
             img = msk[z]

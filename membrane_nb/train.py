@@ -650,7 +650,7 @@ def _open_others(
     "Read the weights to take the mean with; those of another network raise `InputError`."
     states, seen = [], []
     for name in filter(None, p['blend'].split(',')):
-        path = Path(name.strip()).expanduser()
+        path = find_weights(name.strip())
         net = load_unet(path)
         for what, value in _settled(net).items():
             if what == 'dropout' or value == p[what]: continue
