@@ -96,7 +96,7 @@ def stages(base=32, size=256, batch=2, patches=8, precision='fp32'):
     def augmented(*args): return change(*args)
     change, sampler._CHANGES['full'] = sampler._CHANGES['full'], lambda *args: sampler._augment(*args)
     sampler._augment = augmented
-    changed = [timed(sampler.Patches, '__getitem__', 'cut'), timed(sampler, '_augment', 'augment'),
+    changed = [timed(sampler.Patches, '__getitems__', 'cut'), timed(sampler, '_augment', 'augment'),
                timed(fit.net, 'forward', 'forward'), timed(train, 'loss_sums', 'loss'),
                timed(torch.Tensor, 'backward', 'backward'), timed(fit.opt, 'step', 'optimiser'),
                timed(fit, 'average', 'moving average')]

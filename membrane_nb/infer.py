@@ -136,9 +136,10 @@ def adapt_network(
     size = min(192, *(n // 16 * 16 for n in plane))
     for step in range(steps):
         patches = [_random_patch(seen[rng.integers(len(seen))], size, rng) for _ in range(4)]
-        noisy = [random_noise(random_gamma(img, rng), rng) for img in patches]
-        with torch.no_grad(): prob = teacher(torch.from_numpy(np.stack(patches)).to(device)).sigmoid()
-        logits = student(torch.from_numpy(np.stack(noisy)).to(device))
+        img = torch.stack(patches).to(device)
+        noisy = random_noise(random_gamma(img, [rng] * 4), [rng] * 4)
+        with torch.no_grad(): prob = teacher(img).sigmoid()
+        logits = student(noisy)
         loss = bce_dice(loss_sums(logits, _unsure_to_ignore(prob, threshold)))
         opt.zero_grad()
         loss.backward()
@@ -150,12 +151,11 @@ def _random_patch(
     slab:np.ndarray, # (k, y, x) float32, scaled
     size:int,        # pixels along y and x
     rng:np.random.Generator, # decides
-)->np.ndarray: # (k, size, size) float32
+)->torch.Tensor: # (k, size, size) float32
     "A window of a slab, mirrored and turned."
     y, x = [rng.integers(n - size + 1) for n in slab.shape[1:]]
-    img = slab[:, y:y + size, x:x + size]
-    img, _ = random_flip_rot90(img, img[0], rng)
-    return np.ascontiguousarray(img)
+    img = torch.from_numpy(slab[:, y:y + size, x:x + size])
+    return random_flip_rot90(img, img[0], rng)[0]
 
 # %% ../nbs/04_infer.ipynb #6574b08c
 def _numbered(

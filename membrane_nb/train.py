@@ -740,8 +740,9 @@ def start(self)->Fit:
     if p['workers']: _say(self.team, f'workers: {p["workers"]}, threads that compute: {threads}')
     torch.manual_seed(p['seed'])
     net = self.net or UNet(p['k'], p['base'], norm=p['norm'], dropout=p['dropout'], dims=p['dims'])
+    card = str(self.device) if self.device.type == 'cuda' else '' # a graphics card cuts its patches itself
     patches = Patches(self.parts['train'], p['patches_per_epoch'], p['k'], p['patch'],
-                      p['p_membrane'], p['seed'], p['augment'])
+                      p['p_membrane'], p['seed'], p['augment'], card)
     settings = {name: p[name] for name in _FIT}
     fit = Fit(net.to(self.device), patches, self.parts['val'], team=self.team, **settings)
     if self.checkpoint: fit.load(self.checkpoint)

@@ -128,9 +128,9 @@ MUTANTS = {
         ('if bare: msk = np.zeros_like(msk)', 'if False: pass'),
     ],
     '17_augment': [
-        ('return img, msk.astype(np.uint8)', 'return img, np.roll(msk, 1, 1).astype(np.uint8)'),
-        ('rng.uniform(-20, 20)', 'rng.uniform(-70, 70)'),
-        ('rng.uniform(-.22, .22)', 'rng.uniform(-.6, .6)'),
+        ('return img, msk[:, 0].to(torch.uint8)', 'return img, msk[:, 0].to(torch.uint8).roll(1, 2)'),
+        ('-math.pi / 9, math.pi / 9', '-math.pi / 3, math.pi / 3'),
+        ('-.35, .35', '-.7, .7'),
     ],
 }
 

@@ -141,8 +141,23 @@ def test_processes_share_every_batch(cell, n, batch_size, processes):
             assert torch.equal(own, img[i::processes]) and torch.equal(own_msk, msk[i::processes])
 
 
+@pytest.mark.parametrize('augment', ['none', 'flips', 'full'])
+@pytest.mark.parametrize('kind', ['<f4', '>f4', 'i1', '<u2', '>i2', 'f2'])
+def test_volumes_on_a_device_give_the_same_patches(cell, kind, augment):
+    "Whatever the data type and the byte order; with and without a mask."
+    grey = cell.vol / np.abs(cell.vol).max() * 100
+    if kind == '<u2': grey = grey + 100
+    vol = grey.astype(kind)
+    tomos = Tomo(vol, half_annotated(cell)[1], name='with'), Tomo(vol, name='without')
+    given = dict(parts=[(tomo, range(32)) for tomo in tomos], n=12, size=64, augment=augment)
+    here, there = Patches(**given), Patches(**given, device='cpu')
+    assert len(there.held) == 2 and not here.held
+    for one, two in zip(batches(here, 1), batches(there, 1, workers=2), strict=True):
+        assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
+
+
 def test_a_worker_computes_with_one_thread():
     class Threads(torch.utils.data.Dataset):
-        n = 4
-        def __getitem__(self, j): return torch.get_num_threads()
+        n, device = 4, ''
+        def __getitems__(self, js): return torch.tensor([torch.get_num_threads() for _ in js])
     assert torch.cat(list(batches(Threads(), 0, 2, workers=2))).tolist() == [1] * 4
