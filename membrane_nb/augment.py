@@ -282,7 +282,25 @@ def _median(
 )->torch.Tensor: # (n, k, y, x) float32
     "The median of each pixel and its eight neighbours in the plane; the border is mirrored."
     wide = F.pad(img, (1, 1, 1, 1), mode='reflect')
-    return wide.unfold(2, 3, 1).unfold(3, 3, 1).flatten(-2).median(-1).values
+    y, x = img.shape[2:]
+    above, at, below = [wide[:, :, i:i + y] for i in range(3)]
+    least = above.min(at).min(below)     # of each column of three
+    most = above.max(at).max(below)
+    middle = _middle(above, at, below)
+    def three(img): return [img[..., i:i + x] for i in range(3)]
+    left, here, right = three(least)
+    low = left.max(here).max(right)
+    left, here, right = three(most)
+    high = left.min(here).min(right)
+    return _middle(low, _middle(*three(middle)), high)
+
+def _middle(
+    a:torch.Tensor, # three of the same shape
+    b:torch.Tensor,
+    c:torch.Tensor,
+)->torch.Tensor: # the same shape
+    "The second largest of three."
+    return a.min(b).max(a.max(b).min(c))
 
 # %% ../nbs/17_augment.ipynb #8926d8da
 def augment_patches(
