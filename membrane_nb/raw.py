@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['fill_compartments', 'packed_ribosomes', 'end_of_cell', 'crack', 'raw_scene', 'dose_fade', 'tilt_image',
-           'filter_image', 'lies_flat', 'raw_phantom']
+           'filter_image', 'lies_flat', 'raw_phantom', 'hard_phantom']
 
 # %% ../nbs/09_raw.ipynb #b9bac511
 import numpy as np
 from scipy import fft, ndimage
 
 from .fourier import back_project, filter_fourier, frequencies, missing_wedge, project
-from .phantom import (ORGANELLES, bilayer, blobs, crowd, ctf, lookalikes, membranes,
-                                 random_rotation, smooth_noise, spatial_frequency, warped_grid)
-from .phantom import _HALF_THICKNESS, _log_uniform
+from .phantom import (ORGANELLES, bilayer, blobs, crowd, ctf, filament, lookalikes, membranes,
+                                 phantom, random_rotation, smooth_noise, spatial_frequency, warped_grid)
+from .phantom import _HALF_THICKNESS, _log_uniform, _random_look
 
 # %% ../nbs/09_raw.ipynb #646d0f1d
 def fill_compartments(
@@ -278,18 +278,28 @@ def _mix(
     msk:np.ndarray,          # (z, y, x) bool
     pixel:float,             # Å
     rng:np.random.Generator, # decides how strong each is
+    ratios:tuple=(2, 10),    # least and largest contrast to noise
 )->np.ndarray: # (z, y, x) float32: all but the membranes
     "All else and noise, no stronger than leaves the membranes visible at their own width."
     seen = _band(sheet, pixel)
     contrast = seen.std()
     if msk.any(): contrast = abs(seen[msk].mean() - seen[~msk].mean())
     least = _log_uniform(.2, 2, rng)    # contrast to all else
-    ratio = _log_uniform(2, 10, rng)    # contrast to noise
+    ratio = _log_uniform(*ratios, rng)  # contrast to noise
     dim = min(1, contrast / least / _band(rest, pixel).std())
     loud = contrast / ratio / _band(noise, pixel).std()
     return rest * np.float32(dim) + noise * np.float32(loud)
 
 # %% ../nbs/09_raw.ipynb #abe36e69
+def _with_depth(
+    shape:tuple, # (z, y, x)
+)->tuple: # a larger shape, at least 80 slices deep, and 3 slices that cut its middle out
+    "Draw more than is given back, so that tilted beams pass through matter."
+    deep = max(64, shape[0]), *shape[1:]
+    wide = tuple(fft.next_fast_len(n + 16, real=True) for n in deep)
+    crop = tuple(slice((a - b) // 2, (a - b) // 2 + b) for a, b in zip(wide, shape))
+    return wide, crop
+
 def raw_phantom(
     seed:int,                    # the same seed, the same bits
     shape:tuple=(64, 256, 256),  # (z, y, x)
@@ -298,9 +308,7 @@ def raw_phantom(
     "A phantom that looks like a raw reconstruction; one of four holds no membrane."
     rng = np.random.default_rng([seed, 2])
     pixel = _log_uniform(*pixels, rng)
-    deep = max(64, shape[0]), *shape[1:]
-    wide = tuple(fft.next_fast_len(n + 16, real=True) for n in deep)
-    crop = tuple(slice((a - b) // 2, (a - b) // 2 + b) for a, b in zip(wide, shape))
+    wide, crop = _with_depth(shape)
     bare = bool(rng.random() < .25)
     d, sheet, rest = raw_scene(wide, pixel, rng, bare)
     image = tilt_image if rng.random() < .7 else filter_image
@@ -317,3 +325,110 @@ def raw_phantom(
         msk = msk & ~rim
     msk = np.where(msk & flat, 2, msk).astype(np.uint8)
     return np.ascontiguousarray(vol, np.float32), msk, float(pixel)
+
+# %% ../nbs/09_raw.ipynb #e8f0324e
+def _lose_coarse(
+    vol:np.ndarray,          # (z, y, x)
+    pixel:float,             # Å
+    rng:np.random.Generator, # decides what is coarse, and how much of it goes
+)->np.ndarray: # (z, y, x) float32
+    "A volume that has lost its coarse contrast, so that fringes are left."
+    wide = rng.uniform(2, 8) * 10 / pixel # voxels
+    return vol - np.float32(rng.uniform(.5, 1)) * ndimage.gaussian_filter(vol, wide, truncate=3)
+
+def _stack(
+    shape:tuple,             # (z, y, x)
+    pixel:float,             # Å
+    rng:np.random.Generator, # decides everything
+)->tuple: # volume float32, mask uint8 (2 = a membrane that lies flat)
+    "Dense stacks of thylakoids in noise; stroma and lumen have greys of their own."
+    wide, crop = _with_depth(shape)
+    at = warped_grid(wide, pixel, rng.uniform(4, 14), rng)
+    d = membranes(at, pixel, ('thylakoid',), rng.uniform(.12, .35), rng)
+    sheet = bilayer(d, pixel, rng.uniform(0, 1)) * smooth_noise(wide, rng)
+    lab, n = ndimage.label(d > _HALF_THICKNESS)
+    rest = fill_compartments(lab, rng.normal(0, rng.uniform(0, .4), n + 1))
+    if rng.random() < .6: rest = rest + crowd(d, pixel, rng.uniform(.3, 3), rng)
+    sheet, rest, noise = [vol[crop] for vol in tilt_image([sheet, rest], pixel, rng)]
+    msk, flat = (d <= _HALF_THICKNESS)[crop], lies_flat(d)[crop]
+    vol = sheet + _mix(sheet, rest, noise, msk, pixel, rng, (1, 6))
+    if rng.random() < .6: vol = _lose_coarse(vol, pixel, rng)
+    return vol, np.where(msk & flat, 2, msk)
+
+# %% ../nbs/09_raw.ipynb #28f83324
+def _tidy(
+    shape:tuple,             # (z, y, x)
+    rng:np.random.Generator, # decides the seed
+    **options,               # of `phantom`
+)->tuple: # volume float32, mask uint8
+    "A phantom of a random seed; where it holds no membrane, that of another."
+    for _ in range(9):
+        try: return phantom(shape, int(rng.integers(2**31)), **options)[:2]
+        except ValueError: continue
+    raise ValueError(f'hard phantom: no membrane within {shape}; wanted a larger shape')
+
+def _dark_band(shape, pixel, rng):
+    "Membranes as one dark band, at a contrast-to-noise ratio of 0.3 to 0.8."
+    cell = dict(core=1., fill=_log_uniform(.03, .12, rng), dense=rng.uniform(0, 1.5))
+    return _tidy(shape, rng, pixel=pixel, cnr=_log_uniform(.3, .8, rng), cell=cell)
+
+def _thin(shape, pixel, rng):
+    "Membranes with sharp borders, in a volume that is denoised or smoothed."
+    cell = dict(fill=_log_uniform(.03, .15, rng), core=rng.uniform(0, 1), dense=rng.uniform(.3, 2))
+    denoised = bool(rng.random() < .5)
+    vol, msk = _tidy(shape, rng, pixel=pixel, cnr=_log_uniform(.9, 4, rng), denoised=denoised,
+                     ramp=rng.uniform(0, 1), cell=cell, look=_random_look(rng))
+    if not denoised: vol = ndimage.gaussian_filter(vol, rng.uniform(.4, 1.))
+    return vol, msk
+
+# %% ../nbs/09_raw.ipynb #f19e5398
+def _bundle(
+    shape:tuple,             # (z, y, x)
+    pixel:float,             # Å
+    rng:np.random.Generator, # decides all
+)->np.ndarray: # (blobs, 3), voxels
+    "Places of the blobs of one microtubule or of several side by side, smooth or beaded."
+    places = filament(shape, pixel, rng.uniform(9.5, 12.5), rng)
+    turn = np.arange(len(places)) // 13 # 13 blobs a turn, one turn every 2 nm
+    if rng.random() < .3: places = places[turn % rng.integers(3, 9) < 2]
+    many = rng.choice([1, 1, rng.integers(2, 9)])
+    cells = rng.integers(-2, 3, (many, 3))
+    cells[0] = 0
+    shifts = np.unique(cells, axis=0) * rng.uniform(26, 40) * 10 / pixel
+    return (places + shifts[:, None]).reshape(-1, 3)
+
+def _nothing(
+    shape:tuple,             # (z, y, x)
+    pixel:float,             # Å
+    rng:np.random.Generator, # decides everything
+)->tuple: # volume float32, mask uint8 of zeros
+    "Microtubules and other lookalikes in nearly bare ice, without any membrane."
+    wide, crop = _with_depth(shape)
+    at = warped_grid(wide, pixel, 0., rng)
+    free = np.full(wide, 500, np.float32)
+    rest = lookalikes(free, at, pixel, rng.choice([0., 2., 15.]), rng)
+    rest = rest + crowd(free, pixel, rng.choice([0., 0., rng.uniform(0, .3)]), rng)
+    for _ in range(rng.integers(1, 9)):
+        thick = rng.uniform(1.2, 2.8) # nm, of the wall
+        depth = 1.7 * rng.uniform(.7, 2.) / thick**2
+        rest = rest + blobs(wide, _bundle(wide, pixel, rng), max(thick / (pixel / 10), .5), depth)
+    image = tilt_image if rng.random() < .5 else filter_image
+    rest, noise = [vol[crop] for vol in image([rest], pixel, rng)]
+    contrast = np.ptp(np.quantile(_band(rest, pixel), [.01, .5]))
+    loud = contrast / _log_uniform(1.5, 15, rng) / _band(noise, pixel).std()
+    return rest + np.float32(loud) * noise, np.zeros(shape)
+
+# %% ../nbs/09_raw.ipynb #ddf90444
+_HARD = (_stack, _dark_band, _nothing, _thin)
+
+def hard_phantom(
+    seed:int,                   # the same seed, the same bits
+    shape:tuple=(64, 256, 256), # (z, y, x)
+    pixels:tuple=(4., 20.),     # Å, finest and coarsest voxel
+)->tuple: # volume float32, mask uint8 (1 = membrane, 2 = one that lies flat), voxel size in Å
+    "A phantom of what networks get wrong: dense stacks, dark bands, no membrane at all, thin ones."
+    rng = np.random.default_rng([seed, 3])
+    make = _HARD[rng.integers(len(_HARD))]
+    pixel = _log_uniform(*pixels, rng)
+    vol, msk = make(shape, pixel, rng)
+    return np.ascontiguousarray(vol, np.float32), msk.astype(np.uint8), float(pixel)
