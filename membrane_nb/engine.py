@@ -289,17 +289,20 @@ def ahead(
             yield item
 
 class Behind:
-    "Calls a function in a thread, in order, at most two calls behind; leaving it waits for all."
+    "Calls a function in threads, begun in order, two calls a thread behind; leaving it waits for all."
     def __init__(self,
-        work, # the function
+        work,          # the function
+        threads:int=1, # that call it; one: each call ends before the next begins
     ):
         self.work = work
-        self.pool = ThreadPoolExecutor(1)
+        self.pool = ThreadPoolExecutor(threads)
+        self.most = 2 * threads # calls that may wait or run
         self.waiting = deque()
 
-    def __call__(self, *args):
-        if len(self.waiting) >= 2: self.waiting.popleft().result()
+    def __call__(self, *args): # a future: its result is what the function returns
+        if len(self.waiting) >= self.most: self.waiting.popleft().result()
         self.waiting.append(self.pool.submit(self.work, *args))
+        return self.waiting[-1]
 
     def __enter__(self): return self
 

@@ -160,12 +160,9 @@ def _random_patch(
 # %% ../nbs/04_infer.ipynb #6574b08c
 def _numbered(
     found:np.ndarray, # (y, x) bool, membrane
-    last:int,         # highest number so far
-)->tuple: # (y, x) numbers of 2D pieces, 0 background; the highest number
-    "The 2D pieces of a slice, numbered on."
-    lab, n = pieces_2d(found, np.ones((3, 3)))
-    lab[found] += last
-    return lab, last + n
+)->tuple: # (y, x) numbers of 2D pieces, 0 background; how many
+    "The 2D pieces of a slice, numbered from 1."
+    return pieces_2d(found, np.ones((3, 3)))
 
 def _touching(
     below:np.ndarray, # (y, x) numbers of pieces, 0 background
@@ -179,58 +176,60 @@ def _touching(
 
 # %% ../nbs/04_infer.ipynb #30eb823e
 class Pieces:
-    "The pieces of a mask that is given slice by slice."
-    def __init__(self):
-        self.sizes = [np.zeros(1, int)]      # voxels of each 2D piece; number 0 is background
-        self.links = [np.empty((0, 2), int)] # 2D pieces that touch
-        self.last = [0]                      # highest number before each slice, and after the last
-        self.below = None
+    "The pieces of a mask that is given slice by slice, by several threads if need be."
+    def __init__(self,
+        depth:int, # slices
+    ):
+        self.sizes = [np.zeros(0, int)] * depth      # of each slice: voxels of its 2D pieces
+        self.links = [np.empty((0, 2), int)] * depth # of each slice: pieces that touch one before
 
     def add(self,
-        found:np.ndarray, # (y, x) bool, membrane in the next slice
-    ):
-        "Take note of the next slice."
-        before = self.last[-1]
-        lab, last = _numbered(found, before)
-        self.sizes.append(np.bincount(lab[found] - before - 1, minlength=last - before))
-        if self.below is not None: self.links.append(_touching(self.below, lab))
-        self.last.append(last)
-        self.below = lab
+        z:int,            # slice
+        found:np.ndarray, # (y, x) bool, its membrane
+        below=None,       # a future: what this returned for the slice before
+    )->np.ndarray: # (y, x) numbers of 2D pieces, 0 background
+        "Take note of a slice."
+        lab, n = _numbered(found)
+        self.sizes[z] = np.bincount(lab[found], minlength=n + 1)[1:]
+        if below is not None: self.links[z] = _touching(below.result(), lab)
+        return lab
 
     def large(self,
         fewest:int, # voxels of the smallest piece to keep
-    )->np.ndarray: # bool for each 2D piece
+    )->list: # of each slice: (n + 1,) bool, for background and each 2D piece
         "Whether each 2D piece belongs to a piece that is kept."
-        sizes = np.concatenate(self.sizes)
-        a, b = np.concatenate(self.links).T
+        sizes = np.concatenate([[0], *self.sizes])
+        before = np.cumsum([0] + [len(n) for n in self.sizes]) # pieces in the slices before
+        links = [pairs + before[[z - 1, z]] for z, pairs in enumerate(self.links)]
+        a, b = np.concatenate(links).T
         graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(sizes), len(sizes)))
         piece = connected_components(graph, directed=False)[1]
-        return np.bincount(piece, sizes)[piece] >= fewest
+        keep = np.bincount(piece, sizes)[piece] >= fewest
+        return [np.append(True, part) for part in np.split(keep[1:], before[1:-1])]
 
     def remove(self,
         msk,        # (z, y, x) of these slices, 1 is membrane; changed in place
         fewest:int, # voxels of the smallest piece to keep
     ):
         "Remove the pieces that have fewer than `fewest` voxels; some slices at a time, in threads."
-        keep = self.large(fewest)
-        keep[0] = True # background
-        def clean(z):
+        def clean(z, keep):
             "Remove the small pieces of slice z."
-            before, last = self.last[z:z + 2]
-            if keep[before + 1:last + 1].all(): return
+            if keep.all(): return
             img = msk[z]
-            lab, _ = _numbered(img == 1, before)
+            lab, _ = _numbered(img == 1)
             msk[z] = np.where(keep[lab], img, 0)
         with ThreadPoolExecutor(8) as pool:
-            for _ in pool.map(clean, range(len(self.last) - 1)): pass # raises what a thread raised
+            for _ in pool.map(clean, range(len(msk)), self.large(fewest)): pass # raises what a thread raised
 
 def remove_small(
     msk,        # (z, y, x), 1 is membrane; changed in place
     fewest:int, # voxels of the smallest piece to keep
 ):
-    "Remove the pieces of a mask that have fewer than `fewest` voxels, two slices in memory."
-    pieces = Pieces()
-    for z in range(len(msk)): pieces.add(msk[z] == 1)
+    "Remove the pieces of a mask that have fewer than `fewest` voxels, a few slices in memory."
+    pieces = Pieces(len(msk))
+    below = None
+    with Behind(pieces.add, 4) as add:
+        for z in range(len(msk)): below = add(z, msk[z] == 1, below)
     pieces.remove(msk, fewest)
 
 # %% ../nbs/04_infer.ipynb #bc3d8497
@@ -425,20 +424,20 @@ class _Answer:
         self.prob = prob
         self.msk = msk
         self.threshold = np.float32(threshold)
-        self.pieces = Pieces()
-        self.mark = Behind(self._mark) # beside the writing of probabilities
+        self.pieces = Pieces(len(prob))
+        self.work = Behind(self._take, 4) # more threads than a disk needs, as pieces take longest
+        self.below = None
 
     def __len__(self): return len(self.prob)
 
-    def __setitem__(self, z, img):
-        self.mark(z, img)
-        self.prob[z] = img
+    def __setitem__(self, z, img): self.below = self.work(z, img, self.below)
 
-    def _mark(self, z, img):
-        "Write a slice of the mask, and note its pieces."
+    def _take(self, z, img, below):
+        "Write a slice of the probabilities and of the mask, and note its pieces."
+        self.prob[z] = img
         found = img >= self.threshold
         self.msk[z] = found
-        self.pieces.add(found)
+        return self.pieces.add(z, found, below)
 
 @patch
 def steps(self:Job):
@@ -452,7 +451,7 @@ def steps(self:Job):
         new(part/self.file('mask'), tomo.vol.shape, np.int8, **kind) as msk,
     ):
         answer = _Answer(prob, msk, self.threshold)
-        with answer.mark: yield from self._predict(answer)
+        with answer.work: yield from self._predict(answer)
         if self.fewest: answer.pieces.remove(msk, self.fewest)
         self._score(msk)
 
