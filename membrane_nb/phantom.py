@@ -811,6 +811,7 @@ def phantom(
     border:float=0.,            # fraction of the width that is empty
     cell:dict|None=None,        # more for `scene`: kinds, fill, dense, odd, core
     look:dict|None=None,        # more for `image_cell`: defocus, flip, tilt, axis, grainy, restore
+    thick:float=4.4,            # nm, of a membrane in the mask; the volume stays the same
 )->tuple: # volume float32, mask uint8 (1 = membrane), voxel size in Å
     "A tomogram with dark membranes, its mask and its voxel size; ValueError where no membrane is."
     rng = np.random.default_rng(seed)
@@ -825,6 +826,7 @@ def phantom(
     sheet, rest = sheet * there, rest * there
     vol = image_cell(sheet, rest, judged, pixel, rng, cnr, denoised=denoised, **(look or {}))
     vol = _add_ramp((vol * (.4 + .6 * there))[crop], ramp, rng)
+    msk = ((d <= thick / 2) & (there > .5)).astype(np.uint8)
     return np.ascontiguousarray(vol), np.ascontiguousarray(msk[crop]), float(pixel)
 
 # %% ../nbs/10_phantom.ipynb #0dbafa80
@@ -893,6 +895,7 @@ def random_phantom(
     seed:int,                    # the same seed, the same bits
     shape:tuple=(64, 256, 256),  # (z, y, x)
     pixels:tuple=(6., 20.),      # Å, finest and coarsest voxel
+    thick:float=4.4,             # nm, of a membrane in the mask
 )->tuple: # volume float32, mask uint8 (1 = membrane), voxel size in Å
     "A phantom of random voxel size, contents and look, for training."
     rng = np.random.default_rng([seed, 1])
@@ -901,7 +904,7 @@ def random_phantom(
     cell = _random_cell(world, rng)
     look = _random_look(rng)
     contrasts = _CONTRASTS_DENOISED if denoised else _CONTRASTS[world]
-    options = dict(pixel=_log_uniform(*pixels, rng), denoised=denoised)
+    options = dict(pixel=_log_uniform(*pixels, rng), denoised=denoised, thick=thick)
     options['cnr'] = _log_uniform(*contrasts, rng)
     if world != 'plain':
         options['ramp'] = _zero_or_uniform(1, rng)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['fill_compartments', 'packed_ribosomes', 'end_of_cell', 'crack', 'raw_scene', 'dose_fade', 'tilt_image',
-           'filter_image', 'lies_flat', 'raw_phantom', 'hard_phantom']
+           'filter_image', 'lies_flat', 'raw_phantom', 'endless_stack', 'hard_phantom']
 
 # %% ../nbs/09_raw.ipynb #b9bac511
 import numpy as np
@@ -304,6 +304,7 @@ def raw_phantom(
     seed:int,                    # the same seed, the same bits
     shape:tuple=(64, 256, 256),  # (z, y, x)
     pixels:tuple=(4., 20.),      # Å, finest and coarsest voxel
+    thick:float=4.4,             # nm, of a membrane in the mask
 )->tuple: # volume float32, mask uint8 (1 = membrane, 2 = one that lies flat), voxel size in Å
     "A phantom that looks like a raw reconstruction; one of four holds no membrane."
     rng = np.random.default_rng([seed, 2])
@@ -315,8 +316,8 @@ def raw_phantom(
     sheet, rest, noise = [vol[crop] for vol in image([sheet, rest], pixel, rng)]
     msk, flat = (d <= _HALF_THICKNESS)[crop], lies_flat(d)[crop]
     vol = _mix(sheet, rest, noise, msk, pixel, rng)
-    if bare: msk = np.zeros_like(msk)
-    else: vol = vol + sheet
+    msk = (d <= thick / 2)[crop] & (not bare)
+    if not bare: vol = vol + sheet
     for edit, often in _EDITS.items():
         if rng.random() < often: vol = edit(vol, rng)
     if rng.random() < .12:
@@ -326,7 +327,22 @@ def raw_phantom(
     msk = np.where(msk & flat, 2, msk).astype(np.uint8)
     return np.ascontiguousarray(vol, np.float32), msk, float(pixel)
 
-# %% ../nbs/09_raw.ipynb #e8f0324e
+# %% ../nbs/09_raw.ipynb #622320ea
+def endless_stack(
+    at:np.ndarray,           # (3, z, y, x), nm, from `warped_grid`
+    rng:np.random.Generator, # decides direction and distances
+)->np.ndarray: # (z, y, x) float32, nm to the nearest membrane
+    "Parallel membranes through the whole volume, in pairs, as in a large stack of thylakoids."
+    across = np.tensordot(random_rotation(1., rng)[0], at, 1)
+    lumen, gap = rng.uniform(6, 14), rng.uniform(6, 14) # nm, from one membrane to the next
+    n = int(np.ptp(across) / (lumen + gap)) + 2
+    steps = np.tile([lumen, gap], n) * rng.uniform(.85, 1.15, 2 * n)
+    places = across.min() + np.cumsum(steps)
+    line = np.arange(across.min(), across.max() + 1, .2)
+    nearest = np.abs(line - places[:, None]).min(0)
+    return np.interp(across, line, nearest).astype(np.float32)
+
+# %% ../nbs/09_raw.ipynb #14a5fcf9
 def _lose_coarse(
     vol:np.ndarray,          # (z, y, x)
     pixel:float,             # Å
@@ -339,12 +355,14 @@ def _lose_coarse(
 def _stack(
     shape:tuple,             # (z, y, x)
     pixel:float,             # Å
+    thick:float,             # nm, of a membrane in the mask
     rng:np.random.Generator, # decides everything
 )->tuple: # volume float32, mask uint8 (2 = a membrane that lies flat)
     "Dense stacks of thylakoids in noise; stroma and lumen have greys of their own."
     wide, crop = _with_depth(shape)
     at = warped_grid(wide, pixel, rng.uniform(4, 14), rng)
-    d = membranes(at, pixel, ('thylakoid',), rng.uniform(.12, .35), rng)
+    if rng.random() < .5: d = endless_stack(at, rng)
+    else: d = membranes(at, pixel, ('thylakoid',), rng.uniform(.12, .35), rng)
     sheet = bilayer(d, pixel, rng.uniform(0, 1)) * smooth_noise(wide, rng)
     lab, n = ndimage.label(d > _HALF_THICKNESS)
     rest = fill_compartments(lab, rng.normal(0, rng.uniform(0, .4), n + 1))
@@ -353,6 +371,7 @@ def _stack(
     msk, flat = (d <= _HALF_THICKNESS)[crop], lies_flat(d)[crop]
     vol = sheet + _mix(sheet, rest, noise, msk, pixel, rng, (1, 6))
     if rng.random() < .6: vol = _lose_coarse(vol, pixel, rng)
+    msk = (d <= thick / 2)[crop]
     return vol, np.where(msk & flat, 2, msk)
 
 # %% ../nbs/09_raw.ipynb #28f83324
@@ -367,16 +386,16 @@ def _tidy(
         except ValueError: continue
     raise ValueError(f'hard phantom: no membrane within {shape}; wanted a larger shape')
 
-def _dark_band(shape, pixel, rng):
+def _dark_band(shape, pixel, thick, rng):
     "Membranes as one dark band, at a contrast-to-noise ratio of 0.3 to 0.8."
     cell = dict(core=1., fill=_log_uniform(.03, .12, rng), dense=rng.uniform(0, 1.5))
-    return _tidy(shape, rng, pixel=pixel, cnr=_log_uniform(.3, .8, rng), cell=cell)
+    return _tidy(shape, rng, pixel=pixel, thick=thick, cnr=_log_uniform(.3, .8, rng), cell=cell)
 
-def _thin(shape, pixel, rng):
+def _thin(shape, pixel, thick, rng):
     "Membranes with sharp borders, in a volume that is denoised or smoothed."
     cell = dict(fill=_log_uniform(.03, .15, rng), core=rng.uniform(0, 1), dense=rng.uniform(.3, 2))
     denoised = bool(rng.random() < .5)
-    vol, msk = _tidy(shape, rng, pixel=pixel, cnr=_log_uniform(.9, 4, rng), denoised=denoised,
+    vol, msk = _tidy(shape, rng, pixel=pixel, thick=thick, cnr=_log_uniform(.9, 4, rng), denoised=denoised,
                      ramp=rng.uniform(0, 1), cell=cell, look=_random_look(rng))
     if not denoised: vol = ndimage.gaussian_filter(vol, rng.uniform(.4, 1.))
     return vol, msk
@@ -400,6 +419,7 @@ def _bundle(
 def _nothing(
     shape:tuple,             # (z, y, x)
     pixel:float,             # Å
+    thick:float,             # not used
     rng:np.random.Generator, # decides everything
 )->tuple: # volume float32, mask uint8 of zeros
     "Microtubules and other lookalikes in nearly bare ice, without any membrane."
@@ -409,9 +429,9 @@ def _nothing(
     rest = lookalikes(free, at, pixel, rng.choice([0., 2., 15.]), rng)
     rest = rest + crowd(free, pixel, rng.choice([0., 0., rng.uniform(0, .3)]), rng)
     for _ in range(rng.integers(1, 9)):
-        thick = rng.uniform(1.2, 2.8) # nm, of the wall
-        depth = 1.7 * rng.uniform(.7, 2.) / thick**2
-        rest = rest + blobs(wide, _bundle(wide, pixel, rng), max(thick / (pixel / 10), .5), depth)
+        wall = rng.uniform(1.2, 2.8) # nm
+        depth = 1.7 * rng.uniform(.7, 2.) / wall**2
+        rest = rest + blobs(wide, _bundle(wide, pixel, rng), max(wall / (pixel / 10), .5), depth)
     image = tilt_image if rng.random() < .5 else filter_image
     rest, noise = [vol[crop] for vol in image([rest], pixel, rng)]
     contrast = np.ptp(np.quantile(_band(rest, pixel), [.01, .5]))
@@ -419,16 +439,17 @@ def _nothing(
     return rest + np.float32(loud) * noise, np.zeros(shape)
 
 # %% ../nbs/09_raw.ipynb #ddf90444
-_HARD = (_stack, _dark_band, _nothing, _thin)
+_HARD = _stack, _dark_band, _nothing, _nothing, _thin
 
 def hard_phantom(
     seed:int,                   # the same seed, the same bits
     shape:tuple=(64, 256, 256), # (z, y, x)
     pixels:tuple=(4., 20.),     # Å, finest and coarsest voxel
+    thick:float=4.4,            # nm, of a membrane in the mask
 )->tuple: # volume float32, mask uint8 (1 = membrane, 2 = one that lies flat), voxel size in Å
     "A phantom of what networks get wrong: dense stacks, dark bands, no membrane at all, thin ones."
     rng = np.random.default_rng([seed, 3])
     make = _HARD[rng.integers(len(_HARD))]
     pixel = _log_uniform(*pixels, rng)
-    vol, msk = make(shape, pixel, rng)
+    vol, msk = make(shape, pixel, thick, rng)
     return np.ascontiguousarray(vol, np.float32), msk.astype(np.uint8), float(pixel)

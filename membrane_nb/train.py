@@ -32,7 +32,7 @@ from .checks import (InputError, check_choices, check_parameters, check_ranges,
 from .data import DENSITIES, Mask, Tomo, check_unchanged, only_near, read_parts, slabs
 from .metrics import choose_threshold, scores, tally
 from .phantom import phantom, random_phantom
-from .raw import raw_phantom
+from .raw import hard_phantom, raw_phantom
 from .results import (Results, library_commit, output_root, repo_root, versions,
                                  work_at_root)
 from .sampler import Patches, batches
@@ -71,6 +71,8 @@ def phantom_parts(
     pixel:float=0.,             # Å, of various phantoms; 0: plain ones
     zoom:float=1.3,             # their voxels are up to this factor finer or coarser
     raw:float=0.,               # share of them that look like raw reconstructions, 0..1
+    hard:float=0.,              # share of them that show what is hardest to learn, 0..1
+    thick:float=4.4,            # nm, of a membrane in the masks of all but plain ones
     workers:int=0,              # processes that make various ones; 0: this one
     folder:str|Path='',         # where various ones are kept for the next run; empty: nowhere
 )->dict: # train, val, test: lists of (Tomo, range of slices)
@@ -79,8 +81,8 @@ def phantom_parts(
     half = (max(1, shape[0] // 2), *shape[1:])
     shapes = [shape] * n + [half] * 2 * few
     seeds = range(1000 * seed, 1000 * seed + len(shapes))
-    kinds = _kinds(len(seeds), raw) if pixel else ['phantom'] * len(seeds)
-    make = partial(_one_phantom, pixels=(pixel / zoom, pixel * zoom), folder=folder)
+    kinds = _kinds(len(seeds), raw, hard) if pixel else ['phantom'] * len(seeds)
+    make = partial(_one_phantom, pixels=(pixel / zoom, pixel * zoom), thick=thick, folder=folder)
     if pixel and workers:
         with ProcessPoolExecutor(workers, get_context('spawn')) as pool:
             made = list(pool.map(make, kinds, seeds, shapes))
@@ -89,41 +91,60 @@ def phantom_parts(
     tomos = []
     for kind, seed, (vol, msk, size) in zip(kinds, seeds, made):
         name = f'{kind} {seed}'
-        if kind == 'raw phantom': msk = Mask(msk, '2', f'mask of {name}', bare=True)
+        if kind in ('raw phantom', 'hard phantom'): msk = Mask(msk, '2', f'mask of {name}', bare=True)
         tomo = Tomo(vol, msk, size, name, density='dark')
         tomos.append((tomo, range(len(vol))))
-    return dict(train=tomos[:n], val=tomos[n:n + few], test=tomos[n + few:])
+    parts = dict(train=tomos[:n], val=tomos[n:n + few], test=tomos[n + few:])
+    for part, them in parts.items():
+        if any(tomo.rows.any() for tomo, _ in them): continue
+        raise InputError(f'seed {seed}: none of the {len(them)} phantoms of {part} shows a membrane; '
+                         'wanted another seed, or more phantoms')
+    return parts
 
 # %% ../nbs/03_train.ipynb #84d0c238
+_MAKERS = {'various phantom': random_phantom, 'raw phantom': raw_phantom, 'hard phantom': hard_phantom}
+
 def phantom_code()->str: # eight hexadecimal digits
     "What the phantoms of this library look like: another name for other bits."
-    small = [make(0, (8, 64, 64))[0].tobytes() for make in (random_phantom, raw_phantom)]
+    small = [make(0, (8, 64, 64))[0].tobytes() for make in _MAKERS.values()]
     return hashlib.sha256(b''.join(small)).hexdigest()[:8]
 
 def _kinds(
-    n:int,     # phantoms
-    raw:float, # share of raw ones, 0..1
-)->list: # of n words, the raw ones evenly spread
-    "Which of the phantoms are raw."
-    up_to = [int(i * raw) for i in range(n + 1)]
-    return ['raw phantom' if up_to[i] < up_to[i + 1] else 'various phantom' for i in range(n)]
+    n:int,      # phantoms
+    raw:float,  # share of raw ones, 0..1
+    hard:float, # share of hard ones, 0..1
+)->list: # of n words
+    "Which of the phantoms are raw and which are hard, each kind evenly spread."
+    kinds = ['various phantom'] * n
+    for i in _evenly(n, raw): kinds[i] = 'raw phantom'
+    others = [i for i in range(n) if kinds[i] == 'various phantom']
+    for i in _evenly(len(others), hard / max(1 - raw, hard, 1e-9)): kinds[others[i]] = 'hard phantom'
+    return kinds
+
+def _evenly(
+    n:int,       # places
+    share:float, # to choose, 0..1
+)->list: # of numbers below n
+    "Some of n places, evenly spread."
+    return [i for i in range(n) if int(i * share) < int((i + 1) * share)]
 
 def _one_phantom(
-    kind:str,        # phantom, various phantom or raw phantom
+    kind:str,        # phantom, or a name in `_MAKERS`
     seed:int,        # the same seed, the same bits
     shape:tuple,     # (z, y, x)
-    pixels:tuple,    # Å, finest and coarsest voxel of various and raw ones
+    pixels:tuple,    # Å, finest and coarsest voxel of all but plain ones
+    thick:float,     # nm, of a membrane in their masks
     folder:str|Path, # where it is kept for the next run; empty: nowhere
 )->tuple: # volume float32, mask uint8, voxel size in Å
     "One phantom, made or read."
     if kind == 'phantom': return phantom(shape, seed)
-    make = raw_phantom if kind == 'raw phantom' else random_phantom
-    if not folder: return make(seed, shape, pixels)
-    path = Path(folder)/f'{make.__name__}_{seed}_{shape}_{pixels}.npz'
+    make = _MAKERS[kind]
+    if not folder: return make(seed, shape, pixels, thick)
+    path = Path(folder)/f'{make.__name__}_{seed}_{shape}_{pixels}_{thick}.npz'
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f'.{path.name}.part')
-        vol, msk, pixel = make(seed, shape, pixels)
+        vol, msk, pixel = make(seed, shape, pixels, thick)
         with part.open('wb') as f: np.savez(f, vol=vol, msk=msk, pixel=pixel)
         os.replace(part, path)
     with np.load(path) as kept: return kept['vol'], kept['msk'], float(kept['pixel'])
@@ -239,7 +260,7 @@ class Fit:
     ema:float = .99           # decay of the moving average of the weights; 0: none
     patience:int = 0          # epochs without a better validation loss before it stops; 0: never
     precision:str = 'fp32'    # fp32 or bf16
-    workers:int = 0           # processes that cut patches
+    workers:int = 0           # processes that cut patches, but for a graphics card
     history:list = field(default_factory=list) # a dict an epoch
     best:dict = None          # the state of the best epoch, a copy
     team:object = Alone()     # the processes that train together, an `Accelerator`
@@ -496,7 +517,8 @@ CHOICES = dict(
     precision=('fp32', 'bf16'), schedule=('cosine', 'constant'), density=DENSITIES)
 RANGES = dict(
     near=(0, 10**5), pixel=(0, 1000), phantoms=(1, 10_000), phantom_pixel=(0, 100),
-    phantom_zoom=(1, 3), phantom_raw=(0, 1), threshold=(0, .999),
+    phantom_zoom=(1, 3), phantom_raw=(0, 1), phantom_hard=(0, 1), phantom_thick=(1, 20),
+    threshold=(0, .999),
     k=(1, 99), base=(1, 1024), dropout=(0, .99), patches_per_epoch=(1, 10**9), patch=(32, 4096),
     p_membrane=(0, 1), batch_size=(1, 4096), epochs=(1, 10**6), lr=(1e-12, 100), ema=(0, .999999),
     patience=(0, 10**6), weight_decay=(0, 100), bce_weight=(0, 1), seed=(0, 2**63 - 1),
@@ -758,7 +780,8 @@ def _make_parts(self):
         if p['phantom_pixel']:
             folder = Path(p['output'] or output_root())/'phantoms'/phantom_code()
             turn = self.team.main_process_first() # the others read what it has kept
-        look = dict(pixel=p['phantom_pixel'], zoom=p['phantom_zoom'], raw=p['phantom_raw'])
+        look = dict(pixel=p['phantom_pixel'], zoom=p['phantom_zoom'])
+        look |= dict(raw=p['phantom_raw'], hard=p['phantom_hard'], thick=p['phantom_thick'])
         look |= dict(workers=p['workers'], folder=folder)
         with turn: self.parts = phantom_parts(p['seed'], p['phantoms'], **look)
     if not p['near']: return
