@@ -201,14 +201,14 @@ def step_open(n):
 
 
 def step_gpu(batch=64):
-    "A graphics card: the network alone on whole slices, a step of training with patches that lie on the card, and training with processes that cut patches."
+    "A graphics card: the network alone on whole slices, a step of training on a batch that is there, and training that cuts and changes its patches on the card."
     flop = step_flop()['gflop']
     net = engine.Torch(fuse_batchnorm(_network()).to('cuda'), 'bf16')
     slabs = torch.randn(8, net.k, 1040, 1040, device='cuda')
     with torch.inference_mode(): slab = _on_card(lambda: net(slabs)) / len(slabs)
     found = dict(slab=slab, gflops=flop / slab)
     for base in (16, 32):
-        fit = train_speed.new_fit(base, 256, batch, 2048, 'bf16', max(1, os.cpu_count() - 2), 'cuda')
+        fit = train_speed.new_fit(base, 256, batch, 4096, 'bf16', 0, 'cuda')
         img = torch.randn(batch, net.k, 256, 256, device='cuda')
         msk = (torch.rand(batch, 1, 256, 256, device='cuda') > .9).to(torch.uint8)
         fit.net.train()

@@ -23,7 +23,7 @@ def new_fit(base, size, batch, patches, precision, workers, device='cpu'):
     from membrane_nb.unet import UNet
     cell = Tomo(*phantom((32, 384, 384), seed=0), 'phantom')
     torch.manual_seed(0)
-    ds = Patches([(cell, range(32))], patches, size=size, augment='full')
+    ds = Patches([(cell, range(32))], patches, size=size, augment='full', device='' if device == 'cpu' else device)
     return Fit(UNet(base=base).to(device), ds, [], batch_size=batch, precision=precision, workers=workers)
 
 

@@ -65,11 +65,15 @@ def _slices(
     vol,    # (z, y, x), an array or a volume
     digest, # from `new_digest`
 ):
-    "Yield the slices of a volume; the digest sees each."
-    for z in range(len(vol)):
-        img = np.ascontiguousarray(vol[z])
-        digest.update(img.data)
-        yield img
+    "Yield the slices of a volume; the digest sees each, in a thread, while the next is read."
+    with ThreadPoolExecutor(1) as pool:
+        seen = pool.submit(int) # nothing yet
+        for z in range(len(vol)):
+            img = np.ascontiguousarray(vol[z])
+            seen.result()
+            seen = pool.submit(digest.update, img.data)
+            yield img
+        seen.result()
 
 def fingerprint(
     vol, # (z, y, x), an array or a volume

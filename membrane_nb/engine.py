@@ -337,7 +337,7 @@ def read_blocks(
 
 # %% ../nbs/19_engine.ipynb #1900002f
 class Predict:
-    "Probabilities of all slices of a block, some slabs at a time."
+    "Probabilities of all slices of some blocks, some slabs at a time."
     def __init__(self,
         net,         # an engine, or what wraps one
         batch:int=0, # slabs at a time; 0: 8 on a graphics card, else 1; halved where memory runs out
@@ -348,10 +348,24 @@ class Predict:
 
     @torch.inference_mode()
     def __call__(self,
-        block:np.ndarray, # (n + k - 1, y, x) of `read_blocks`
+        blocks, # of `read_blocks`: (n + k - 1, y, x) each
     ):
-        "Yield the probabilities (y, x) of each of the n slices, on the CPU, as large as the block."
-        slabs = torch.from_numpy(block).to(self.device).unfold(0, self.net.k, 1)
+        "Yield the probabilities (y, x) of each slice, on the CPU, as large as a block."
+        waiting = deque()
+        for block in blocks:
+            for probs in self._batches(block):
+                waiting.append(_fetch(probs))
+                if self.device.type == 'cuda' and len(waiting) < 2: continue
+                yield from _fetched(*waiting.popleft())
+        for fetched in waiting: yield from _fetched(*fetched)
+
+    def _batches(self,
+        block:np.ndarray, # (n + k - 1, y, x)
+    ):
+        "Yield the probabilities (batch, y, x) of the slices of a block, on the device."
+        slabs = torch.from_numpy(block)
+        if self.device.type == 'cuda': slabs = slabs.pin_memory() # so that nobody waits for the copy
+        slabs = slabs.to(self.device, non_blocking=True).unfold(0, self.net.k, 1)
         slabs = slabs.permute(0, 3, 1, 2) # (n, k, y, x), a view
         done = 0
         while done < len(slabs):
@@ -361,4 +375,23 @@ class Predict:
                 self.batch //= 2
                 continue
             done += len(probs)
-            yield from probs.cpu().numpy()
+            yield probs
+
+def _fetch(
+    probs:torch.Tensor, # (n, y, x), on any device
+)->tuple: # the same on the CPU; what tells that it is there, or None
+    "Begin to copy probabilities from a device."
+    if probs.device.type != 'cuda': return probs.cpu(), None
+    host = torch.empty(probs.shape, pin_memory=True)
+    host.copy_(probs, non_blocking=True)
+    there = torch.cuda.Event()
+    there.record()
+    return host, there
+
+def _fetched(
+    host:torch.Tensor, # (n, y, x), of `_fetch`
+    there,             # of `_fetch`
+)->np.ndarray: # (n, y, x)
+    "Wait until the copy is there."
+    if there: there.synchronize()
+    return host.numpy()

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['Mirrored', 'segment', 'sign_votes', 'find_sign', 'adapt_network', 'Pieces', 'remove_small', 'fewest_voxels', 'Job',
-           'check_options', 'open_job']
+           'start_device', 'check_options', 'open_job']
 
 # %% ../nbs/04_infer.ipynb #453e66e1
 import copy, sys, time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -27,7 +27,7 @@ from torch import nn
 from .augment import random_flip_rot90, random_gamma, random_noise
 from .checks import InputError, check_choices, check_ranges, progress, to_json
 from .data import DENSITIES, Scale, Tomo, check_unchanged, measure_scale, slabs
-from .engine import ENGINES, PRECISIONS, Behind, Predict, ahead, central_slab
+from .engine import ENGINES, PRECISIONS, Behind, Predict, Torch, ahead, central_slab
 from .engine import check_engine, pick_engine, read_blocks, weights_hash
 from .metrics import scores, tally
 from .phantom import phantom
@@ -63,14 +63,11 @@ def segment(
     "Fill `prob` slice by slice; yields each z when it is predicted."
     height, width = vol.shape[1:]
     edge = 2**net.depth // 2
-    predict = Predict(net)
-    z = 0
+    blocks = ahead(read_blocks(vol, scale, net))
     with Behind(prob.__setitem__) as write:
-        for block in ahead(read_blocks(vol, scale, net)):
-            for padded in predict(block):
-                write(z, padded[edge:edge + height, edge:edge + width])
-                yield z
-                z += 1
+        for z, padded in enumerate(Predict(net)(blocks)):
+            write(z, padded[edge:edge + height, edge:edge + width])
+            yield z
 
 # %% ../nbs/04_infer.ipynb #cecaaaf0
 def sign_votes(
@@ -327,6 +324,24 @@ def _record(
         date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
     )
 
+# %% ../nbs/04_infer.ipynb #61f182a7
+def start_device(
+    net:UNet,            # on the CPU
+    device:torch.device, # where it shall run
+)->Future: # of the network on its device
+    "Bring a network to its device, in a thread; a graphics card runs a small slab once."
+    def start():
+        there = net.to(device)
+        if device.type != 'cuda': return there
+        slab = torch.zeros(1, net.k, 64, 64, device=device)
+        with torch.inference_mode():
+            for precision in ('fp32', 'bf16'): Torch(there, precision)(slab)
+        return there
+    pool = ThreadPoolExecutor(1)
+    starting = pool.submit(start)
+    pool.shutdown(wait=False) # once it is done
+    return starting
+
 # %% ../nbs/04_infer.ipynb #4a111b41
 def check_options(
     given:dict, # parameters with their values
@@ -364,7 +379,8 @@ def open_job(
     place = pick_device(device)
     check_engine(engine, precision, place)
     weights = find_weights(weights)
-    net = fuse_batchnorm(load_unet(weights)).to(place)
+    net = fuse_batchnorm(load_unet(weights))
+    starting = start_device(net, place)
     card = read_card(weights)
     folder = Path(output or _default_folder(tomo, root))
     inputs = [path for path in (tomo, mask, weights) if path]
@@ -374,6 +390,7 @@ def open_job(
     if adapt and min(t.seen.shape[1:]) < 16:
         raise InputError(f'{t.name}: has slices of {t.seen.shape[1:]}; wanted 16 pixels to adapt to')
     in_tiles(net, t.seen.shape, tile) # refuses a tile that cannot be
+    net = starting.result()
     threshold = threshold or card.threshold
     runs, used, how = pick_engine(net, t, threshold, weights, engine, precision)
     if density == 'auto': t.take_sign(*find_sign(t, runs, threshold))

@@ -163,12 +163,12 @@ class Small(torch.nn.Module):
 def test_where_memory_runs_out_half_as_many_slabs_are_taken(most, tried):
     block = np.random.default_rng(0).normal(size=(12, 8, 8)).astype(np.float32)
     net = Small(most)
-    probs = np.stack(list(Predict(net, 8)(block)))
+    probs = np.stack(list(Predict(net, 8)([block])))
     assert net.seen == tried and np.allclose(probs, 1 / (1 + np.exp(-block[1:-1])), atol=1e-6)
 
 
 def test_memory_that_does_not_hold_one_slab_is_an_error():
-    with pytest.raises(torch.cuda.OutOfMemoryError): list(Predict(Small(0), 2)(np.zeros((3, 8, 8), np.float32)))
+    with pytest.raises(torch.cuda.OutOfMemoryError): list(Predict(Small(0), 2)([np.zeros((3, 8, 8), np.float32)]))
 
 
 @pytest.mark.parametrize('shape', [(1, 20, 30), (5, 33, 16), (70, 600, 700)])
