@@ -394,7 +394,8 @@ def save(self,
     os.replace(part, path)
 
 # %% ../nbs/03_train.ipynb #9aa6f0c6
-_FREE = 'output', 'name', 'device', 'workers', 'resume', 'overwrite', 'blend', 'threshold' # may change when a run goes on
+# may change when a run goes on
+_FREE = ('output', 'name', 'device', 'workers', 'resume', 'overwrite', 'blend', 'blend_share', 'threshold')
 _STATE = 'net', 'smooth', 'opt', 'best', 'history', 'rng', 'about'    # what a checkpoint holds
 
 def read_checkpoint(
@@ -517,7 +518,7 @@ CHOICES = dict(
     precision=('fp32', 'bf16'), schedule=('cosine', 'constant'), density=DENSITIES)
 RANGES = dict(
     near=(0, 10**5), pixel=(0, 1000), phantoms=(1, 10_000), phantom_pixel=(0, 100),
-    phantom_zoom=(1, 3), phantom_raw=(0, 1), phantom_hard=(0, 1), phantom_thick=(1, 20),
+    phantom_zoom=(1, 3), phantom_raw=(0, 1), phantom_hard=(0, 1), phantom_thick=(1, 20), blend_share=(0, 1),
     threshold=(0, .999),
     k=(1, 99), base=(1, 1024), dropout=(0, .99), patches_per_epoch=(1, 10**9), patch=(32, 4096),
     p_membrane=(0, 1), batch_size=(1, 4096), epochs=(1, 10**6), lr=(1e-12, 100), ema=(0, .999999),
@@ -790,16 +791,18 @@ def _make_parts(self):
 
 # %% ../nbs/03_train.ipynb #211bedc4
 def mean_states(
-    states:list, # of a `UNet`, after different trainings
+    states:list,    # of a `UNet`, after different trainings
+    share:float=0., # how much all but the first count together, 0..1; 0: each as much as the first
 )->dict: # the same tensors
     "The mean of some weights; what is no float is taken from the first."
-    first, *_ = states
+    first, *others = states
+    share = share or len(others) / len(states)
     mean = {}
     for name, value in first.items():
-        if value.is_floating_point():
-            same = [state[name].to(value) for state in states]
-            mean[name] = torch.stack(same).mean(dim=0)
-        else: mean[name] = value
+        mean[name] = value
+        if not value.is_floating_point(): continue
+        other = torch.stack([state[name].to(value) for state in others]).mean(dim=0)
+        mean[name] = value.lerp(other, share)
     return mean
 
 # %% ../nbs/03_train.ipynb #ed4b5782
@@ -958,7 +961,7 @@ def score(self,
 )->dict: # of `run_card`
     "Take the best weights, choose the threshold on validation, and look at test."
     p = self.parameters
-    if self.others: fit.best = mean_states([fit.best, *self.others])
+    if self.others: fit.best = mean_states([fit.best, *self.others], p['blend_share'])
     if p['half']: fit.best = to_half(fit.best)
     fit.net.load_state_dict(fit.best)
     fit.net.eval()
