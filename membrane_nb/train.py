@@ -394,8 +394,8 @@ def save(self,
     os.replace(part, path)
 
 # %% ../nbs/03_train.ipynb #9aa6f0c6
-# may change when a run goes on
-_FREE = ('output', 'name', 'device', 'workers', 'resume', 'overwrite', 'blend', 'blend_share', 'threshold')
+_WHERE = 'output', 'name', 'device', 'workers', 'resume', 'overwrite' # where and how a run is done
+_FREE = *_WHERE, 'blend', 'blend_share', 'threshold' # may change when a run goes on
 _STATE = 'net', 'smooth', 'opt', 'best', 'history', 'rng', 'about'    # what a checkpoint holds
 
 def read_checkpoint(
@@ -895,6 +895,7 @@ def _story(
         then = before['parameters'] | run['changed']
         changed = {name: value for name, value in then.items() if parameters.get(name) != value}
         changed |= {name: None for name in parameters if name not in then} # did not exist yet
+        changed = {name: value for name, value in changed.items() if name not in _WHERE}
         kept = {name: run.get(name) for name in ('commit', 'date', 'versions', 'data')}
         told.append(dict(run=i, changed=changed) | kept)
     return told
