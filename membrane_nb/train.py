@@ -89,8 +89,8 @@ def phantom_parts(
     else:
         made = list(map(make, kinds, seeds, shapes))
     tomos = []
-    for kind, seed, (vol, msk, size) in zip(kinds, seeds, made):
-        name = f'{kind} {seed}'
+    for kind, number, (vol, msk, size) in zip(kinds, seeds, made):
+        name = f'{kind} {number}'
         if kind in ('raw phantom', 'hard phantom'): msk = Mask(msk, '2', f'mask of {name}', bare=True)
         tomo = Tomo(vol, msk, size, name, density='dark')
         tomos.append((tomo, range(len(vol))))
