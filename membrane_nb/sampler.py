@@ -125,7 +125,7 @@ def _held(
 # %% ../nbs/01_sampler.ipynb #ec9e4185
 def scale_tensor(
     img:torch.Tensor, # any real dtype and shape
-    scale:Scale,
+    scale:Scale,      # of the volume it was cut from
 )->torch.Tensor: # float32, same shape, -5..5
     "What `scale(img)` does to an array."
     out = (img.float() - scale.median) * (scale.sign / (scale.p95 - scale.p5))
