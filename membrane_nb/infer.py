@@ -113,6 +113,17 @@ def _unsure_to_ignore(
     msk[prob < threshold / 3] = 0
     return msk
 
+# %% ../nbs/04_infer.ipynb #370a969c
+def _random_patch(
+    slab:np.ndarray, # (k, y, x) float32, scaled
+    size:int,        # pixels along y and x
+    rng:np.random.Generator, # decides
+)->torch.Tensor: # (k, size, size) float32
+    "A window of a slab, mirrored and turned."
+    y, x = [rng.integers(n - size + 1) for n in slab.shape[1:]]
+    img = torch.from_numpy(slab[:, y:y + size, x:x + size])
+    return random_flip_rot90(img, img[0], rng)[0]
+
 def adapt_network(
     net:UNet,        # not changed
     tomo:Tomo,       # no mask is looked at
@@ -143,16 +154,6 @@ def adapt_network(
         opt.step()
         follow(teacher, student, .9)
     return teacher
-
-def _random_patch(
-    slab:np.ndarray, # (k, y, x) float32, scaled
-    size:int,        # pixels along y and x
-    rng:np.random.Generator, # decides
-)->torch.Tensor: # (k, size, size) float32
-    "A window of a slab, mirrored and turned."
-    y, x = [rng.integers(n - size + 1) for n in slab.shape[1:]]
-    img = torch.from_numpy(slab[:, y:y + size, x:x + size])
-    return random_flip_rot90(img, img[0], rng)[0]
 
 # %% ../nbs/04_infer.ipynb #6574b08c
 def _numbered(
@@ -218,6 +219,7 @@ class Pieces:
         with ThreadPoolExecutor(8) as pool:
             for _ in pool.map(clean, range(len(msk)), self.large(fewest)): pass # raises what a thread raised
 
+# %% ../nbs/04_infer.ipynb #f72cb8c9
 def remove_small(
     msk,        # (z, y, x), 1 is membrane; changed in place
     fewest:int, # voxels of the smallest piece to keep
@@ -331,6 +333,7 @@ def start_device(
 )->Future: # of the network on its device
     "Bring a network to its device, in a thread; a graphics card runs a small slab once."
     def start():
+        "Move it, and run it once."
         there = net.to(device)
         if device.type != 'cuda': return there
         slab = torch.zeros(1, net.k, 64, 64, device=device)

@@ -261,15 +261,6 @@ def _band(
     "A volume without the detail that is finer than a membrane."
     return ndimage.gaussian_filter(vol, max(.6, 15 / pixel), truncate=3)
 
-def lies_flat(
-    d:np.ndarray, # (z, y, x), nm to the nearest membrane
-)->np.ndarray: # (z, y, x) bool
-    "Where a membrane lies within 25 degrees of the slice, so that the missing wedge hides it."
-    z, y, x = [np.square(slope) for slope in np.gradient(np.minimum(d, 12))]
-    along_z = ndimage.gaussian_filter(z, 1.5, truncate=3)
-    whole = ndimage.gaussian_filter(z + y + x, 1.5, truncate=3)
-    return along_z > np.cos(np.radians(25))**2 * whole
-
 # %% ../nbs/09_raw.ipynb #9b425032
 def _mix(
     sheet:np.ndarray,        # (z, y, x), image of the membranes
@@ -289,6 +280,16 @@ def _mix(
     dim = min(1, contrast / least / _band(rest, pixel).std())
     loud = contrast / ratio / _band(noise, pixel).std()
     return rest * np.float32(dim) + noise * np.float32(loud)
+
+# %% ../nbs/09_raw.ipynb #efdf986b
+def lies_flat(
+    d:np.ndarray, # (z, y, x), nm to the nearest membrane
+)->np.ndarray: # (z, y, x) bool
+    "Where a membrane lies within 25 degrees of the slice, so that the missing wedge hides it."
+    z, y, x = [np.square(slope) for slope in np.gradient(np.minimum(d, 12))]
+    along_z = ndimage.gaussian_filter(z, 1.5, truncate=3)
+    whole = ndimage.gaussian_filter(z + y + x, 1.5, truncate=3)
+    return along_z > np.cos(np.radians(25))**2 * whole
 
 # %% ../nbs/09_raw.ipynb #abe36e69
 def _with_depth(

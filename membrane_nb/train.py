@@ -109,18 +109,7 @@ def phantom_code()->str: # eight hexadecimal digits
     small = [make(0, (8, 64, 64))[0].tobytes() for make in _MAKERS.values()]
     return hashlib.sha256(b''.join(small)).hexdigest()[:8]
 
-def _kinds(
-    n:int,      # phantoms
-    raw:float,  # share of raw ones, 0..1
-    hard:float, # share of hard ones, 0..1
-)->list: # of n words
-    "Which of the phantoms are raw and which are hard, each kind evenly spread."
-    kinds = ['various phantom'] * n
-    for i in _evenly(n, raw): kinds[i] = 'raw phantom'
-    others = [i for i in range(n) if kinds[i] == 'various phantom']
-    for i in _evenly(len(others), hard / max(1 - raw, hard, 1e-9)): kinds[others[i]] = 'hard phantom'
-    return kinds
-
+# %% ../nbs/03_train.ipynb #eb1d88e6
 def _evenly(
     n:int,       # places
     share:float, # to choose, 0..1
@@ -128,6 +117,19 @@ def _evenly(
     "Some of n places, evenly spread."
     return [i for i in range(n) if int(i * share) < int((i + 1) * share)]
 
+def _kinds(
+    n:int,      # phantoms
+    raw:float,  # share of raw ones, 0..1
+    hard:float, # share of hard ones, 0..1
+)->list: # of n words
+    "Which of the phantoms are raw and which are hard."
+    kinds = ['various phantom'] * n
+    for i in _evenly(n, raw): kinds[i] = 'raw phantom'
+    others = [i for i in range(n) if kinds[i] == 'various phantom']
+    for i in _evenly(len(others), hard / max(1 - raw, hard, 1e-9)): kinds[others[i]] = 'hard phantom'
+    return kinds
+
+# %% ../nbs/03_train.ipynb #398f5458
 def _one_phantom(
     kind:str,        # phantom, or a name in `_MAKERS`
     seed:int,        # the same seed, the same bits
@@ -535,11 +537,13 @@ def check_run(
         patch=p['patch'] % 16 == 0,
         k=p['k'] % 2 == 1,
         base=p['norm'] != 'group' or p['base'] % 8 == 0,
+        phantom_hard=p['phantom_raw'] + p['phantom_hard'] <= 1,
         name=p['name'] == Path(p['name']).name and p['name'] not in ('.', '..'))
     wanted = dict(
         patch='a multiple of 16, for four halvings',
         k='an odd number of slices',
         base='a multiple of 8 with group norm',
+        phantom_hard='no more than phantom_raw leaves of 1',
         name='a plain name of a folder')
     for name in fits:
         if fits[name]: continue
@@ -667,6 +671,13 @@ def _open_weights(
     if path is None: return None, {}, []
     return load_unet(path), read_card(path).model_dump(), read_provenance(path)
 
+def _settled(
+    net:UNet, # to start from
+)->dict: # parameters
+    "The parameters that the weights to start from settle."
+    return dict(k=net.k, base=net.base, norm=net.norm, dims=net.dims, dropout=0.)
+
+# %% ../nbs/03_train.ipynb #e3d3345f
 def _open_others(
     p:dict, # the parameters of a run
 )->tuple: # their states; what they have seen
@@ -677,17 +688,13 @@ def _open_others(
         net = load_unet(path)
         for what, value in _settled(net).items():
             if what == 'dropout' or value == p[what]: continue
-            raise InputError(f'{path}: has {what}={value}; wanted {p[what]}, as the run has, to take the mean')
+            wanted = f'{p[what]}, as the run has, to take the mean'
+            raise InputError(f'{path}: has {what}={value}; wanted {wanted}')
         states.append(net.state_dict())
         seen += read_provenance(path)
     return states, seen
 
-def _settled(
-    net:UNet, # to start from
-)->dict: # parameters
-    "The parameters that the weights to start from settle."
-    return dict(k=net.k, base=net.base, norm=net.norm, dims=net.dims, dropout=0.)
-
+# %% ../nbs/03_train.ipynb #aac665ae
 def _place(
     p:dict, # the parameters of a run
 )->Results:
@@ -856,6 +863,14 @@ def _spread(
     factors = [max(tomo.pixel / mean, mean / tomo.pixel) for tomo, _ in part]
     return round(max(1.2, *factors), 2)
 
+def _density(
+    part:list, # of (Tomo, range of slices)
+)->str: # bright where all tomograms were taken as bright, else dark
+    "How membranes look in the training data."
+    signs = {tomo.scale.sign for tomo, _ in part}
+    return 'bright' if signs == {-1} else 'dark'
+
+# %% ../nbs/03_train.ipynb #15286f22
 def _distance(
     parts:dict, # train, val, test: lists of (Tomo, range of slices)
 )->dict: # slices and nm (0 where the voxel size is unknown); empty where they share no tomogram
@@ -868,13 +883,6 @@ def _distance(
             near.append(dict(slices=apart, nm=round(apart * tomo.pixel / 10, 1)))
     return min(near, key=lambda d: d['slices'], default={})
 
-def _density(
-    part:list, # of (Tomo, range of slices)
-)->str: # bright where all tomograms were taken as bright, else dark
-    "How membranes look in the training data."
-    signs = {tomo.scale.sign for tomo, _ in part}
-    return 'bright' if signs == {-1} else 'dark'
-
 def _in_words(
     part:list, # of (Tomo, range of slices)
 )->list: # 'cell.mrc, slices 0 to 57'
@@ -883,6 +891,7 @@ def _in_words(
     if len(part) > 8: words.append(f'and {len(part) - 8} more')
     return words
 
+# %% ../nbs/03_train.ipynb #4b61c705
 def _story(
     before:dict,     # card of the weights that the run started from; {} where there are none
     parameters:dict, # of this run

@@ -380,6 +380,7 @@ def _write_at(
         data = data[done:]
         at += done
 
+# %% ../nbs/15_volume.ipynb #f3a1d936
 def reserve(
     file,       # open for writing
     nbytes:int, # its size
