@@ -1,6 +1,9 @@
 """`python benchmarks/many.py [ROUNDS]`: two tomograms by one dask worker and by two, each with one thread. The ratio of the times, and whether
-the results are the same bits. Runs are interleaved; starting the workers counts. On a machine with less than two free cores the ratio means nothing."""
+the results are the same bits. Runs are interleaved; starting the workers counts. On a machine with less than two free cores the ratio means nothing.
+
+One worker has all cores for what it does beside its one thread, as reading and writing; so it also runs with a single core, as a cluster would give it."""
 import os, resource, shutil, sys, tempfile, time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
 
@@ -28,6 +31,15 @@ def children():
     return used.ru_utime + used.ru_stime
 
 
+@contextmanager
+def one_core():
+    "This process and those that it starts have a single core (Linux)."
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try: yield
+    finally: os.sched_setaffinity(0, before)
+
+
 def timed(tomograms, output, workers):
     "Seconds of a whole run, the longest sum of seconds that one worker worked, and the processor time of all workers."
     many = open_many(tomograms, output, device='cpu', pictures=False, workers=workers, threads=1, overwrite=True)
@@ -46,24 +58,31 @@ def same_bits(a, b):
 
 
 def measure(rounds=1):
-    "Seconds of whole runs, of the longest worker, and of processors, for one worker and for two; whether both give the same bits."
+    "Seconds of whole runs, of the longest worker, and of processors, for one worker on one core, one and two; whether all give the same bits."
     folder = Path(tempfile.mkdtemp())
     try:
         make_tomograms(folder/'tomograms')
-        times = {1: [], 2: []}
+        times = {'1 on 1 core': [], '1': [], '2': []}
+        if not hasattr(os, 'sched_setaffinity'): del times['1 on 1 core']
         for _ in range(rounds):
-            for workers in times: times[workers].append(timed(folder/'tomograms', folder/str(workers), workers))
-        middles = {str(workers): [median(t[i] for t in found) for i in range(3)] for workers, found in times.items()}
-        return dict(seconds=middles, same=same_bits(folder/'1', folder/'2'), load=os.getloadavg()[0])
+            for way, found in times.items():
+                with one_core() if 'core' in way else nullcontext():
+                    found.append(timed(folder/'tomograms', folder/way, int(way[0])))
+        middles = {way: [median(t[i] for t in found) for i in range(3)] for way, found in times.items()}
+        same = all(same_bits(folder/way, folder/'2') for way in times)
+        return dict(seconds=middles, same=same, load=os.getloadavg()[0])
     finally:
         shutil.rmtree(folder)
 
 
 def lines(found):
     "What was measured, in words."
-    one, two = found['seconds']['1'], found['seconds']['2']
-    said = [f'{what}: one worker {one[i]:.1f} s, two workers {two[i]:.1f} s, {one[i] / two[i]:.2f} times as fast' for i, what in enumerate(('whole run', 'work alone'))]
-    said.append(f'processor time of the workers: {one[2]:.1f} s and {two[2]:.1f} s')
+    said, two = [], found['seconds']['2']
+    for way, one in found['seconds'].items():
+        if way == '2': continue
+        who = 'one worker' + way[1:]
+        said += [f'{what}: {who} {one[i]:.1f} s, two workers {two[i]:.1f} s, {one[i] / two[i]:.2f} times as fast' for i, what in enumerate(('whole run', 'work alone'))]
+        said.append(f'processor time: {who} {one[2]:.1f} s, two workers {two[2]:.1f} s')
     return [*said, f'same bits: {found["same"]}; load of the machine {found["load"]:.1f} on {os.cpu_count()} cores']
 
 
