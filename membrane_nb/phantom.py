@@ -511,7 +511,8 @@ def _droplet(
     s = smooth_intersection(ball(p, radii), 8 - d)
     depth = rng.uniform(.4, 1.5) * rng.choice([-1, -1, 1])
     half_voxel = np.float32(pixel / 20) # nm
-    steep = np.exp(np.clip(s, -20, 20) / half_voxel)
+    with np.errstate(over='ignore'): # far outside it is infinite, and the density 0
+        steep = np.exp(np.clip(s, -20, 20) / half_voxel)
     return np.float32(depth) * (1 / (1 + steep))
 
 # %% ../nbs/10_phantom.ipynb #7716f4f2
