@@ -71,8 +71,9 @@ def test_signals_are_heard_after_two_engines(run):
     assert done.returncode == 0, f'{done.returncode} {done.stderr[-2000:]}'
 
 
-def test_the_shipped_weights_have_their_int8_beside_them():
-    assert int8_path(pretrained()).parent == pretrained().parent
+@pytest.mark.parametrize('name', ['', 'raw'])
+def test_the_shipped_weights_have_their_int8_beside_them(name):
+    assert int8_path(pretrained(name)).parent == pretrained(name).parent
 
 
 def test_an_int8_model_is_made_once_and_belongs_to_its_weights(cell, tmp_path, monkeypatch):
