@@ -62,8 +62,9 @@ def measure(rounds=1):
     folder = Path(tempfile.mkdtemp())
     try:
         make_tomograms(folder/'tomograms')
-        times = {'1 on 1 core': [], '1': [], '2': []}
-        if not hasattr(os, 'sched_setaffinity'): del times['1 on 1 core']
+        ways = ['1', '2']
+        if hasattr(os, 'sched_setaffinity'): ways.insert(0, '1 on 1 core')
+        times = {way: [] for way in ways}
         for _ in range(rounds):
             for way, found in times.items():
                 with one_core() if 'core' in way else nullcontext():
