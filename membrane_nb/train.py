@@ -153,7 +153,7 @@ def _one_phantom(
 
 # %% ../nbs/03_train.ipynb #245b19cf
 def evaluate(
-    net:torch.nn.Module,  # a `UNet` or what wraps one
+    net:torch.nn.Module,  # a `UNet`, or what wraps one and tells its shape (k, base, norm, dims ...)
     part:list,            # of (Tomo, range of slices)
     precision:str='fp32', # fp32 or bf16
 )->tuple: # sums of the loss (5,) float64, tally (2, 1000)
