@@ -73,7 +73,6 @@ def membrane_infer(
     density:str='auto',    # what membranes are: dark, bright, or auto
     pixel:float=0.0,       # Å, where the header of the tomogram is wrong; 0: what it says
     zoom:float=0.0,        # how much larger the network should see it; 0: as its voxel size says
-    adapt:bool=False,      # let the network learn the look of the tomogram first, without labels
     format:str='mrc',      # of the results: mrc, or zarr for OME-Zarr
     overwrite:bool=False,  # replace older results in the output folder
     workers:int=0,         # of many tomograms, how many at a time; 0: one a core
@@ -84,7 +83,7 @@ def membrane_infer(
     from membrane_nb.scale import infer_many, is_many # loads torch, which then knows how to wait
     options = dict(
         weights=weights, threshold=threshold, tile=tile, tta=tta, engine=engine, precision=precision,
-        device=device, min_size=min_size, density=density, pixel=pixel, zoom=zoom, adapt=adapt,
+        device=device, min_size=min_size, density=density, pixel=pixel, zoom=zoom,
         format=format, overwrite=overwrite)
     try:
         with _ends_cleanly():

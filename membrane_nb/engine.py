@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from .checks import InputError, check_choices
-from .data import Scale, Tomo, slabs
+from .data import Tomo, slabs
+from .grey import Scale
 from .phantom import random_phantom
 from .unet import UNet, fuse_batchnorm, load_unet, predict_slice
 

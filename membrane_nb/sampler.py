@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from .augment import augment_patches, flip_patches
 from .checks import InputError
-from .data import Scale, Tomo
+from .data import Tomo
+from .grey import Scale
 
 # %% ../nbs/01_sampler.ipynb #cadd08a8
 class Anchors:

@@ -21,7 +21,8 @@ from fastcore.basics import patch
 from filelock import FileLock, Timeout
 
 from .checks import InputError, check_ranges, existing_file, progress
-from .data import _beside, _read_csv, fingerprint
+from .data import _beside, _read_csv
+from .volume import fingerprint
 from .engine import check_engine, weights_hash
 from .infer import Job, check_options, open_job
 from .phantom import phantom
@@ -528,7 +529,6 @@ def open_many(
     density:str='auto',    # what membranes are: dark, bright, or auto
     pixel:float=0.,        # Å, where the headers are wrong
     zoom:float=0.,         # how much larger the network should see them; 0: as their voxel sizes say
-    adapt:bool=False,      # let the network learn the look of each tomogram first
     ignore:str='auto',     # value of the masks that means not annotated
     engine:str='auto',     # what runs the network: auto, torch or openvino
     precision:str='auto',  # in which numbers: auto, fp32, bf16 or int8
@@ -541,7 +541,7 @@ def open_many(
     root:str|Path='',      # where a folder without a name goes; empty: output/ of the repository
 )->Many:
     "Open what a run over many tomograms needs; whatever is wrong raises `InputError` before any work."
-    chosen = dict(min_size=min_size, tta=tta, density=density, pixel=pixel, zoom=zoom, adapt=adapt)
+    chosen = dict(min_size=min_size, tta=tta, density=density, pixel=pixel, zoom=zoom)
     chosen |= dict(engine=engine, precision=precision, format=format)
     import_distributed()
     check_options(chosen | dict(threshold=threshold))

@@ -29,7 +29,9 @@ from safetensors.torch import save as to_safetensors
 
 from .checks import (InputError, check_choices, check_parameters, check_ranges,
                                 existing_file, progress)
-from .data import DENSITIES, Mask, Tomo, check_unchanged, only_near, read_parts, slabs
+from .data import Tomo, check_unchanged, read_parts, slabs
+from .grey import DENSITIES
+from .mask import Mask, only_near
 from .metrics import choose_threshold, scores, tally
 from .phantom import phantom, random_phantom
 from .raw import hard_phantom, raw_phantom

@@ -2,7 +2,10 @@
 import numpy as np
 import pytest
 from membrane_nb.checks import InputError
-from membrane_nb.data import Mask, Scale, Tomo, at_pixel, check_unchanged, fingerprint, measure_scale, only_near, read_manifest, read_parts, slabs, split, split_few, split_tomo
+from membrane_nb.data import Tomo, at_pixel, check_unchanged, read_manifest, read_parts, slabs, split, split_few, split_tomo
+from membrane_nb.grey import Scale, measure_scale
+from membrane_nb.mask import Mask, only_near
+from membrane_nb.volume import fingerprint
 from membrane_nb.phantom import phantom
 from membrane_nb.volume import Resampled, write_mrc
 from scipy.ndimage import distance_transform_edt

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 from membrane_nb.checks import InputError
-from membrane_nb.data import Mask, Tomo, fingerprint, measure_scale, skewness
+from membrane_nb.data import Tomo
+from membrane_nb.grey import measure_scale, skewness
+from membrane_nb.mask import Mask
+from membrane_nb.volume import fingerprint
 from membrane_nb.infer import open_job
 from membrane_nb.phantom import phantom, random_phantom
 from membrane_nb.unet import UNet

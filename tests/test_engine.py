@@ -7,7 +7,8 @@ import torch
 
 from membrane_nb import engine
 from membrane_nb.checks import InputError
-from membrane_nb.data import Tomo, measure_scale, slabs
+from membrane_nb.data import Tomo, slabs
+from membrane_nb.grey import measure_scale
 from membrane_nb.engine import Behind, OpenVino, Predict, Torch, agree, ahead, compare, int8_path, make_int8, pick_engine, read_blocks
 from membrane_nb.infer import open_job, segment
 from membrane_nb.metrics import scores, tally

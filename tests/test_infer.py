@@ -5,7 +5,7 @@ import torch
 from scipy.ndimage import label
 
 from membrane_nb.checks import InputError
-from membrane_nb.data import measure_scale
+from membrane_nb.grey import measure_scale
 from membrane_nb.infer import Mirrored, fewest_voxels, open_job, remove_small, segment
 from membrane_nb.unet import Tiled, UNet, fuse_batchnorm, predict_slice
 from membrane_nb.volume import open_volume, write_mrc

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import zarr
 from membrane_nb.checks import InputError
-from membrane_nb.data import Tomo, fingerprint
+from membrane_nb.data import Tomo
+from membrane_nb.volume import fingerprint
 from membrane_nb.phantom import phantom
 from membrane_nb.volume import Resampled, Volume, new_mrc, new_zarr, open_volume, scratch, volume_name, write_mrc, write_zarr
 
