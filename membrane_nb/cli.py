@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fastcore.script import call_parse
 
-from .checks import InputError
+from .checks import InputError, say
 
 # %% ../nbs/32_cli.ipynb #1d4e814c
 @contextmanager
@@ -51,7 +51,7 @@ def _infer_one(
     from membrane_nb.infer import open_job
     job = open_job(tomo, output=output, root=Path.cwd(), **options)
     try:
-        for note in job.notes: print(note, file=sys.stderr)
+        say(*job.notes)
         folder = job.run()
     finally:
         job.results.abandon()

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'ANSWER', 'GONE', 'is_volume_name', 'is_many', 'Item', 'write_phantoms', 'list_tomograms', 'file_stamp',
            'read_result', 'why_other', 'segment_item', 'import_distributed', 'worker_environment', 'cores_for_each',
-           'local_client', 'remote_client', 'hand_out', 'Many', 'open_many', 'write_report', 'read_report',
-           'contact_sheet', 'report_table', 'infer_many']
+           'dask_setup', 'local_client', 'remote_client', 'hand_out', 'Many', 'open_many', 'write_report',
+           'read_report', 'contact_sheet', 'report_table', 'infer_many']
 
 # %% ../nbs/31_scale.ipynb #e84f83da
-import csv, io, json, logging, os, sys, time
+import csv, io, json, logging, os, time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from glob import glob
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import torch
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 
-from .checks import InputError, check_ranges, existing_file, progress
+from .checks import InputError, check_ranges, existing_file, progress, say
 from .data import _beside, _read_csv
 from .volume import fingerprint
 from .engine import check_engine, weights_hash
@@ -264,12 +265,14 @@ def segment_item(
 
 # %% ../nbs/31_scale.ipynb #c9545991
 def import_distributed():
-    "The module, which only this page needs; where it is missing, `InputError` says so."
+    "The module, which only this page needs; where it or its keys are missing, `InputError` says so."
     try: import distributed
     except ModuleNotFoundError:
         wanted = 'wanted dask and distributed (pip install distributed)'
         raise InputError(f'many tomograms: dask.distributed is not installed; {wanted}') from None
-    return distributed
+    if find_spec('cryptography'): return distributed
+    wanted = 'wanted for the key that keeps others out of the run (pip install cryptography)'
+    raise InputError(f'many tomograms: cryptography is not installed; {wanted}')
 
 @contextmanager
 def worker_environment(
@@ -300,18 +303,29 @@ def cores_for_each(
     return workers, threads or max(1, cores // workers)
 
 # %% ../nbs/31_scale.ipynb #40e25584
+def dask_setup(
+    server, # a scheduler or a worker of dask, as it starts
+):
+    "Close its web page, which asks nobody for a key; dask calls this by its name."
+    server.http_server.stop()
+
 @contextmanager
 def local_client(
     workers:int, # processes
     threads:int, # of each
 ):
-    "A client of a cluster on this machine that ends with the block."
+    "A client of a cluster on this machine that ends with the block; nobody else has its key."
     distributed = import_distributed()
+    import dask
+    names = 'distributed.scheduler', 'distributed.worker'
+    closed = {f'{name}.preload': ['membrane_nb.scale'] for name in names}
+    closed |= {f'{name}.http.routes': [] for name in names}
     quiet = dict(silence_logs=logging.CRITICAL, scheduler_kwargs=dict(dashboard=False))
-    place = dict(host='127.0.0.1', dashboard_address='127.0.0.1:0')
+    place = dict(host='127.0.0.1', dashboard_address='127.0.0.1:0', security=True)
     size = dict(n_workers=workers, threads_per_worker=1, memory_limit=None)
     with (
         worker_environment(threads),
+        dask.config.set(closed),
         distributed.LocalCluster(**size, **place, **quiet) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
@@ -625,9 +639,11 @@ def _say_where(self:Many,
 ):
     "Tell the reader who works."
     n = len(client.nthreads())
-    said = f'{n} at a time; threads for each: {self.threads}'
-    if self.scheduler: said = f'{n} workers at {self.scheduler}; more may come'
-    print(said, file=sys.stderr)
+    if not self.scheduler: return say(f'{n} at a time; threads for each: {self.threads}')
+    say(f'{n} workers at {self.scheduler}; more may come')
+    if self.scheduler.startswith('tls://'): return
+    say(f'scheduler {self.scheduler}: has no key: whoever reaches it can run code as you; '
+        'docs/cluster.md says how to start one with TLS')
 
 @patch
 def _submit(self:Many,

@@ -1,6 +1,7 @@
 "Many tomograms: each costs itself only, whatever is wrong with it or with its worker."
 import json, os, signal, subprocess, sys, threading, time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cloudpickle
 import numpy as np
@@ -9,7 +10,7 @@ from conftest import ROOT
 from membrane_nb.checks import InputError
 from membrane_nb.infer import open_job
 from membrane_nb.phantom import phantom
-from membrane_nb.scale import (Item, _alone, _row_of_future, contact_sheet, hand_out, infer_many, is_many, local_client,
+from membrane_nb.scale import (Item, Many, _alone, _row_of_future, contact_sheet, hand_out, infer_many, is_many, local_client,
                                open_many, read_report, segment_item, worker_environment, write_report)
 from membrane_nb.volume import open_volume, write_mrc
 
@@ -263,19 +264,77 @@ def test_the_command_line_says_how_many_failed(session, weights, done, capsys, m
 
 
 def look_around():
-    "In a worker: its threads, how they wait, and the addresses that it listens at."
-    import psutil
-    ports = [c.laddr.ip for c in psutil.Process().net_connections() if c.status == 'LISTEN']
-    return os.environ['OMP_NUM_THREADS'], os.environ['OMP_WAIT_POLICY'], set(ports)
+    "In a worker: its threads, and how they wait."
+    return os.environ['OMP_NUM_THREADS'], os.environ['OMP_WAIT_POLICY']
 
 
-def test_workers_know_their_threads_and_listen_on_this_machine_only():
+def ports():
+    "Where this process and its children listen."
     import psutil
-    before = dict(os.environ)
-    with local_client(1, 3) as client:
-        assert client.submit(look_around).result() == ('3', 'PASSIVE', {'127.0.0.1'})
-        assert {c.laddr.ip for c in psutil.Process().net_connections() if c.status == 'LISTEN'} == {'127.0.0.1'}
-    assert dict(os.environ) == before
+    found = set()
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        try: found |= {c.laddr for c in process.net_connections() if c.status == 'LISTEN'}
+        except psutil.NoSuchProcess: pass
+    assert {address.ip for address in found} <= {'127.0.0.1'}
+    return {address.port for address in found}
+
+
+STRANGER = """
+import asyncio, os, sys
+from distributed import Client
+from distributed.comm import connect
+from distributed.security import Security
+
+Security.temporary().get_connection_args('client') # loads all that it takes
+if os.geteuid() == 0: os.setgroups([]), os.setresgid(65534, 65534, 65534), os.setresuid(65534, 65534, 65534)
+
+async def ask(address, **key):
+    comm = await connect(address, timeout=5, **key)
+    await comm.write(dict(op='identity', reply=True))
+    return await asyncio.wait_for(comm.read(), 5)
+
+async def answer(port, protocol):
+    "Whether a port speaks with one who has no key of the run."
+    own = Security.temporary().get_connection_args('client') if protocol == 'tls' else {}
+    try: return await ask(f'{protocol}://127.0.0.1:{port}', **own)
+    except Exception: return None
+
+for port in map(int, sys.argv[1:]):
+    for protocol in ('tcp', 'tls'):
+        if asyncio.run(answer(port, protocol)): print(port, protocol)
+print('asked')
+"""
+
+
+def strangers_hear(found):
+    "The ports at which another user of the machine, or this one without the key, gets an answer."
+    done = subprocess.run([sys.executable, '-c', STRANGER, *map(str, found)], capture_output=True, text=True, cwd='/')
+    *heard, last = done.stdout.splitlines() or ['']
+    assert last == 'asked', done.stderr[-2000:]
+    return heard
+
+
+def test_nothing_listens_without_a_key(cluster):
+    "X1: another user of a login node could run code as the one who segments. A worker that died is started again in the same way."
+    plain = int(cluster.scheduler_address.rpartition(':')[2])
+    assert strangers_hear([plain]) == [f'{plain} tcp'], 'the question is asked in vain'
+    environment, others = dict(os.environ), ports()
+    with local_client(2, 3) as client:
+        assert client.submit(look_around).result() == ('3', 'PASSIVE')
+        assert len(ports() - others) == 5, 'a scheduler, two workers and their nannies'
+        victim = next(iter(client.run(os.getpid).values()))
+        os.kill(victim, signal.SIGKILL)
+        while len(working := client.run(os.getpid, on_error='ignore')) < 2 or victim in working.values(): time.sleep(.2)
+        mine = ports() - others
+        assert len(mine) == 5 and strangers_hear(mine) == []
+    assert dict(os.environ) == environment
+
+
+@pytest.mark.parametrize('scheduler, key', [('tcp://node1:8786', False), ('node1:8786', False), ('tls://node1:8786', True)])
+def test_a_plain_scheduler_is_remarked_upon(capsys, scheduler, key):
+    "Whoever reaches its port can run code as the one who started it."
+    Many([], Path('out'), {}, {}, scheduler, 0, 1, False)._say_where(SimpleNamespace(nthreads=dict))
+    assert ('has no key: whoever reaches it can run code as you' in capsys.readouterr().err) != key
 
 
 def test_the_page_leaves_the_tomograms_alone(run, session, weights, tmp_path):
