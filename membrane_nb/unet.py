@@ -534,7 +534,9 @@ def write_card(
     provenance:list, # of dicts, see `read_provenance`
     **other,         # further tables of provenance.json
 ):
-    "Write `card.json` and `provenance.json`; a score that is not a number becomes null."
+    """Write `card.json` and `provenance.json`; a score that is not a number becomes null. A card that
+    `read_card` would refuse raises `InputError`, and nothing is written."""
+    _checked(folder/'card.json', Card, json.loads(to_json(card)))
     rows = ',\n'.join(to_json(row, None) for row in provenance)
     tables = ''.join(f',\n"{name}": {to_json(table)}' for name, table in other.items())
     text = f'{{"data": [\n{rows}\n]{tables}}}\n'
