@@ -18,9 +18,9 @@ env: .venv/ready
 # all that the demo writes lies in build/demo
 demo: env
 	mkdir -p build/demo
-	$(BIN)/papermill nbs/03_train.ipynb build/demo/train.ipynb -f recipes/quick.yaml -p output build/demo -p name network -p overwrite True
-	$(BIN)/papermill nbs/04_infer.ipynb build/demo/infer.ipynb -p weights build/demo/network/weights.safetensors -p output build/demo/membranes -p overwrite True
-	$(BIN)/papermill nbs/04_infer.ipynb build/demo/shipped.ipynb -p output build/demo/shipped_membranes -p overwrite True
+	$(BIN)/papermill nbs/03_train.ipynb build/demo/train.ipynb -f recipes/quick.yaml -r output build/demo -r name network -p overwrite True
+	$(BIN)/papermill nbs/04_infer.ipynb build/demo/infer.ipynb -r weights build/demo/network/weights.safetensors -r output build/demo/membranes -p overwrite True
+	$(BIN)/papermill nbs/04_infer.ipynb build/demo/shipped.ipynb -r output build/demo/shipped_membranes -p overwrite True
 	@$(BIN)/python benchmarks/demo.py
 
 test: env

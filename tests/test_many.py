@@ -10,8 +10,8 @@ from conftest import ROOT
 from membrane_nb.checks import InputError
 from membrane_nb.infer import open_job
 from membrane_nb.phantom import phantom
-from membrane_nb.scale import (Item, Many, _alone, _row_of_future, contact_sheet, hand_out, infer_many, is_many, local_client,
-                               open_many, read_report, segment_item, worker_environment, write_report)
+from membrane_nb.scale import (Item, Many, _alone, _row_of_future, contact_sheet, hand_out, infer_many, is_many, list_tomograms,
+                               local_client, open_many, read_report, segment_item, worker_environment, write_report)
 from membrane_nb.volume import open_volume, write_mrc
 
 PLAIN = dict(device='cpu', pictures=False, min_size=0., engine='torch')
@@ -172,6 +172,75 @@ def test_refused_before_any_work(session, weights, tmp_path, monkeypatch, given,
 def test_lists_that_are_refused(tmp_path, table, said):
     (tmp_path/'list.csv').write_text(table)
     with pytest.raises(InputError, match=said): open_many(tmp_path/'list.csv', tmp_path/'out')
+
+
+def folder_of(place, *names):
+    "Empty files, and the folders that they need."
+    for name in names:
+        (place/name).parent.mkdir(parents=True, exist_ok=True)
+        (place/name).touch()
+    return place
+
+
+def listed(tomograms):
+    return [str(Path(item.file).name) for item in list_tomograms(tomograms)]
+
+
+IMOD = ('TS_01.st', 'TS_01.st.mdoc', 'TS_01_orig.st', 'TS_01.preali', 'TS_01.ali', 'TS_01_full.rec', 'TS_01.rec', 'TS_01.rec~', 'TS_01.mrc~', 'TS_01.tlt', 'tilt.com',
+        'TS_02.mrc', 'TS_02.mrc.mdoc', 'TS_02_preali.mrc', 'TS_02_ali.mrc', 'TS_02_full_rec.mrc', 'TS_02_rec.mrc', '.TS_03.mrc')
+
+
+@pytest.mark.parametrize('pattern', ['', '*', '**', 'TS_0*', '*.*', '*[12]*'])
+def test_a_folder_as_imod_leaves_it(tmp_path, capsys, pattern):
+    "D11: tilt series, and tomograms before they were trimmed, are left out, and that is said in one sentence."
+    place = folder_of(tmp_path, *IMOD)
+    assert listed(place/pattern) == ['TS_01.rec', 'TS_02_rec.mrc']
+    said = capsys.readouterr().err
+    assert said.count('\n') == 1 and 'TS_01.st is a tilt series' in said and 'TS_01_full.rec is TS_01.rec before it was trimmed' in said
+
+
+def test_what_a_pattern_names_is_not_left_out(tmp_path, capsys):
+    place = folder_of(tmp_path, *IMOD)
+    assert listed(place/'*1.st') == ['TS_01.st'] and listed(place/'*_full.rec') == ['TS_01_full.rec']
+    assert capsys.readouterr().err == ''
+    folder_of(tmp_path/'series', 'TS_01.st', 'TS_02.st.gz')
+    with pytest.raises(InputError, match='series: TS_01.st is a tilt series; wanted tomograms'): list_tomograms(tmp_path/'series')
+
+
+def test_brackets_in_the_name_of_a_folder(tmp_path):
+    "They are its name before they are a pattern, also where the pattern would match another folder."
+    folder_of(tmp_path, 'run[2]/a.mrc', 'run[2]/sub[x]/c.mrc', 'run2/b.mrc', 'cell [1] x.mrc', 'cell [1] y.mrc')
+    assert is_many(tmp_path/'run[2]') and is_many(f'{tmp_path}/run[2]/*.mrc') and not is_many(tmp_path/'cell [1] x.mrc')
+    assert listed(tmp_path/'run[2]') == listed(tmp_path/'run[2]'/'*.mrc') == listed(f'{tmp_path}/run[2]/[ab].mrc') == ['a.mrc']
+    assert listed(f'{tmp_path}/run[2]/**/*.mrc') == ['a.mrc', 'c.mrc'] and listed(f'{tmp_path}/run[2]/sub[x]/*') == ['c.mrc']
+    assert listed(f'{tmp_path}/run[0-9]/*.mrc') == ['b.mrc'] and listed(f'{tmp_path}/cell [1] ?.mrc') == ['cell [1] x.mrc', 'cell [1] y.mrc']
+
+
+@pytest.mark.parametrize('name', ['my cell.mrc', 'zelle_ä.rec', '細胞.mrc', 'CELL.MRC', 'cell.Rec.gz', 'a;b.mrc', 'TS_10.00Apx.mrc', "o'hara.map", 'b.OME.ZARR/.zattrs'])
+def test_names_of_all_kinds(tmp_path, name):
+    folder_of(tmp_path, name)
+    wanted = [name.split('/')[0]]
+    assert listed(tmp_path) == listed(tmp_path/'*') == wanted
+    (tmp_path/'list.csv').write_text(f'tomogram\n{wanted[0]}\n')
+    assert listed(tmp_path/'list.csv') == wanted
+
+
+def test_our_own_results_are_not_taken_as_tomograms(session, done, tmp_path, capsys):
+    "D11: `**` finds them below; they are left out, and that is said."
+    folder_of(tmp_path, 'a.mrc', 'deep/b.mrc', 'results/a_membranes/.membrane_nb.json', 'results/a_membranes/mask.mrc', 'results/a_membranes/prob.zarr/.zattrs')
+    for pattern in ('**', '**/*', '**/*.mrc'): assert listed(tmp_path/pattern) == ['a.mrc', 'b.mrc']
+    assert 'mask.mrc is the result of a run' in capsys.readouterr().err
+    with pytest.raises(InputError, match='a_membranes: mask.mrc is the result of a run; wanted tomograms'): list_tomograms(tmp_path/'results'/'a_membranes')
+
+
+@pytest.mark.parametrize('mark', [',', ';', '\t', ', ', '; '])
+@pytest.mark.parametrize('name', ['list.csv', 'LIST.CSV', 'list.tsv'])
+def test_a_list_as_a_spreadsheet_writes_it(tmp_path, mark, name):
+    folder_of(tmp_path, 'my, cell.mrc', 'b.mrc')
+    rows = ['tomogram', 'mask', 'name'], ['"my, cell.mrc"', '', 'first'], ['b.mrc', 'b;c.msk' if mark[0] != ';' else 'b.msk', '2']
+    (tmp_path/name).write_text('\ufeff' + '\r\n'.join(mark.join(row) for row in rows), encoding='utf-8')
+    assert is_many(tmp_path/name)
+    assert [(Path(item.file).name, item.name, bool(item.mask)) for item in list_tomograms(tmp_path/name)] == [('my, cell.mrc', 'first', False), ('b.mrc', '2', True)]
 
 
 def test_what_is_not_ours_is_left_alone(session, weights, done, tmp_path):
