@@ -1,11 +1,11 @@
-# make demo | test | lab | docs | bench | env | constraints | clean
+# make demo | test | mutants | lab | docs | bench | env | constraints | clean
 PYTHON ?= python3
 BIN := .venv/bin
 # threads that wait do not keep a busy processor from working; large pages for torch
 export OMP_WAIT_POLICY := PASSIVE
 export THP_MEM_ALLOC_ENABLE := 1
 
-.PHONY: env demo test lab docs bench constraints clean
+.PHONY: env demo test mutants lab docs bench constraints clean
 
 env: .venv/ready
 
@@ -25,6 +25,10 @@ demo: env
 
 test: env
 	$(BIN)/python -m pytest tests
+
+# breaks every page on purpose and prints what no lesson or test notices; half an hour
+mutants: env
+	$(BIN)/python tests/mutants.py
 
 lab: env
 	$(BIN)/jupyter lab --notebook-dir . nbs/index.ipynb
