@@ -368,15 +368,16 @@ def local_client(
     "A client of a cluster on this machine that ends with the block; nobody else has its key."
     distributed = import_distributed()
     import dask
-    names = 'distributed.scheduler', 'distributed.worker'
-    closed = {f'{name}.preload': ['membrane_nb.scale'] for name in names}
-    closed |= {f'{name}.http.routes': [] for name in names}
+    settings = {'distributed.deploy.lost-worker-timeout': '10 minutes'} # to start one again
+    for name in ('distributed.scheduler', 'distributed.worker'):
+        settings[f'{name}.preload'] = ['membrane_nb.scale'] # calls `dask_setup`
+        settings[f'{name}.http.routes'] = []
     quiet = dict(silence_logs=logging.CRITICAL, scheduler_kwargs=dict(dashboard=False))
     place = dict(host='127.0.0.1', dashboard_address='127.0.0.1:0', security=True)
     size = dict(n_workers=workers, threads_per_worker=1, memory_limit=None)
     with (
         worker_environment(threads),
-        dask.config.set(closed),
+        dask.config.set(settings),
         distributed.LocalCluster(**size, **place, **quiet) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
