@@ -195,6 +195,17 @@ def test_a_manifest(files):
     assert read_parts('', '', str(files/'m.csv'), 7).keys() == parts.keys()
 
 
+@pytest.mark.parametrize('mark', [';', '\t', '; '])
+def test_a_manifest_as_a_spreadsheet_writes_it(files, mark):
+    "D11: semicolons or tabs; a comma may then be a letter of a name."
+    (files/'a.mrc').rename(files/'a, first.mrc')
+    rows = ('tomogram', 'mask', 'split'), ('a, first.mrc', 'msk.mrc', 'train'), ('b.mrc', 'msk.mrc', 'val'), ('c.mrc', 'msk.mrc', 'test')
+    (files/'list.csv').write_text('\ufeff# from a spreadsheet\r\n' + '\r\n'.join(mark.join(row) for row in rows))
+    parts = read_manifest(files/'list.csv')
+    assert [part[0][0].name for part in parts.values()] == ['a, first.mrc', 'b.mrc', 'c.mrc']
+
+
+
 @pytest.mark.parametrize('text, said', [
     ('', 'is empty; wanted a manifest'), ('# mine\n', 'has columns none; wanted tomogram, mask, split'), ('a,b\n', 'has columns a, b'), ('tomogram,mask,split\n', 'has no train tomogram'),
     ('tomogram,mask,split\n\na.mrc,msk.mrc,trian\n', "line 3 has the split 'trian'; wanted train, val or test"), ('tomogram,mask,split\na.mrc,msk.mrc\n', 'line 2 has 2 fields; wanted 3'),

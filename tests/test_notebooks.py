@@ -48,10 +48,11 @@ def test_nothing_unused_or_unknown(run):
 
 
 def execute(path, output):
-    "A notebook after all its cells have run in a fresh kernel, in the folder where Jupyter starts it."
+    "A notebook after all its cells have run in a fresh kernel, in the folder where Jupyter starts it; the tour, elsewhere (D2)."
     nb = nbformat.read(path, 4)
     env = os.environ | dict(MEMBRANE_OUTPUT=str(output), OMP_NUM_THREADS='1', IN_TEST='1')
-    client = NotebookClient(nb, timeout=1200, kernel_name='python3', resources=dict(metadata=dict(path=str(ROOT/'nbs'))))
+    place = output if path.name == 'index.ipynb' else ROOT/'nbs'
+    client = NotebookClient(nb, timeout=1200, kernel_name='python3', resources=dict(metadata=dict(path=str(place))))
     client.execute(env=env)
     return nb
 
@@ -147,7 +148,8 @@ def test_fine_tuning_on_a_few_slices(run, volumes, tmp_path):
 
 
 def test_manifest_holds_whole_tomograms_out(run, tmp_path):
-    "Three tomograms, one a part; the one with other voxels is remarked upon."
+    """Three tomograms, one a part; the one with other voxels is remarked upon. D2: from a folder outside of the repository, in which
+    the lessons leave nothing."""
     rows = ['tomogram,mask,split']
     for seed, (part, size) in enumerate((('train', 10.), ('val', 10.), ('test', 14.))):
         vol, msk, pixel = phantom((8, 64, 64), seed=3 + seed, pixel=size)
@@ -155,8 +157,9 @@ def test_manifest_holds_whole_tomograms_out(run, tmp_path):
         write_mrc(tmp_path/f'{part}_mask.mrc', msk.astype(np.int8), pixel)
         rows.append(f'{part}.mrc,{part}_mask.mrc,{part}')
     (tmp_path/'list.csv').write_text('\n'.join(rows))
-    done = papermill(run, '03_train.ipynb', tmp_path/'out.ipynb', manifest=tmp_path/'list.csv', name='many', output=tmp_path, epochs=1, **SMALL)
+    done = papermill(run, '03_train.ipynb', 'out.ipynb', cwd=tmp_path, manifest='list.csv', name='many', output='.', epochs=1, **SMALL)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert {p.name for p in tmp_path.iterdir()} == {'out.ipynb', 'list.csv', 'many'} | {f'{part}{end}.mrc' for part in ('train', 'val', 'test') for end in ('', '_mask')}
     data = json.loads((tmp_path/'many'/'provenance.json').read_text())['data']
     assert [(d['name'], d['part'], d['slices']) for d in data] == [(f'{p}.mrc', p, [0, 8]) for p in ('train', 'val', 'test')]
     printed = ''.join(o.get('text', '') for c in nbformat.read(tmp_path/'out.ipynb', 4).cells for o in c.get('outputs', []))
