@@ -66,10 +66,12 @@ def _listed(
 
 def damage(
     folder:Path, # of finished results
-)->dict: # name of a file to a few words; empty where all are there
+)->dict|None: # name of a file to a few words; empty where all are there; None: no results of ours
     "What is wrong with the files that a run wrote: those that are missing, or have another size."
+    listed = _listed(folder/RECORD)
+    if listed is None: return None
     found = {}
-    for name, size in (_listed(folder/RECORD) or {}).items():
+    for name, size in listed.items():
         path = folder/name
         if not os.path.lexists(path): found[name] = 'is missing'
         elif size not in (None, path.lstat().st_size): found[name] = f'has {path.lstat().st_size} bytes; the run wrote {size}'

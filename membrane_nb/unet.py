@@ -8,7 +8,7 @@ __all__ = ['FLOATS', 'Block', 'UNet', 'show_unet', 'predict_slice', 'halo', 'fus
            'write_card', 'pick_device']
 
 # %% ../nbs/02_unet.ipynb #6beada6b
-import json, math, os, re, reprlib, warnings, zipfile
+import math, os, re, reprlib, warnings, zipfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
