@@ -28,7 +28,7 @@ from .engine import check_engine
 from .infer import Job, check_options, open_job, what_decides
 from .phantom import phantom
 from .results import RECORD, Results, damage, output_root
-from .unet import checked, find_weights, load_unet, pick_device
+from .unet import _checked, find_weights, load_unet, pick_device
 from .volume import MRC_SUFFIXES, _find_store, open_volume, same_voxels, volume_name, write_mrc
 
 # %% ../nbs/31_scale.ipynb #6e42b3e2
@@ -183,7 +183,7 @@ def read_result(
 )->dict:
     "What a result was made from; a record that is damaged raises `InputError`."
     path = folder/'segmentation.json'
-    return checked(path, _Record, read_json(path, 'the record of a result')).model_dump()
+    return _checked(path, _Record, read_json(path, 'the record of a result')).model_dump()
 
 def look_at_result(
     folder:Path, # NAME_membranes

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FLOATS', 'Block', 'UNet', 'show_unet', 'predict_slice', 'halo', 'fuse_batchnorm', 'Tiled', 'auto_tile', 'in_tiles',
-           'from_state', 'load_unet', 'pretrained', 'find_weights', 'Card', 'checked', 'read_card', 'read_provenance',
+           'from_state', 'load_unet', 'pretrained', 'find_weights', 'Card', 'read_card', 'read_provenance',
            'write_card', 'pick_device']
 
 # %% ../nbs/02_unet.ipynb #6beada6b
@@ -377,12 +377,19 @@ def _is_plain(
     if v.is_nested or v.is_quantized: return False
     return v.layout == torch.strided and v.device.type == 'cpu'
 
-def _is_plain_dict(
-    state, # anything
-)->bool:
-    "Whether this is a dict of names and plain tensors."
-    if not isinstance(state, dict): return False
-    return all(isinstance(name, str) and _is_plain(v) for name, v in state.items())
+def _check_plain(
+    state,     # anything
+    path:Path, # of its file
+):
+    "Refuse, with `InputError`, what is no dict of names and plain tensors, or claims more than its file."
+    named = isinstance(state, dict) and all(isinstance(name, str) for name in state)
+    if not named or not all(map(_is_plain, state.values())):
+        raise InputError(f'{path}: holds more than tensors; wanted a plain state dict')
+    size = path.stat().st_size
+    claimed = sum(v.numel() * v.element_size() for v in state.values())
+    if claimed <= size: return
+    found = f'claims to hold {claimed:,} bytes of weights'
+    raise InputError(f'{path}: {found}; wanted no more than its {size:,}')
 
 # %% ../nbs/02_unet.ipynb #bc0f2b64
 def load_unet(
@@ -394,13 +401,7 @@ def load_unet(
     try: state = _read_tensors(path)
     except Exception:
         raise InputError(f'{path}: cannot be read; wanted a whole weights file ({wanted})') from None
-    if not _is_plain_dict(state):
-        raise InputError(f'{path}: holds more than tensors; wanted a plain state dict')
-    size = path.stat().st_size
-    claimed = sum(v.numel() * v.element_size() for v in state.values())
-    if claimed > size:
-        found = f'claims to hold {claimed:,} bytes of weights'
-        raise InputError(f'{path}: {found}; wanted no more than its {size:,}')
+    _check_plain(state, path)
     net = from_state(state, path)
     _check_answer(net, path)
     return net
@@ -457,7 +458,7 @@ class Card(BaseModel):
         return v
 
 # %% ../nbs/02_unet.ipynb #33985028
-def checked(
+def _checked(
     path:Path,  # for the message
     kind:type,  # of record: `Card`, or another pydantic model
     given:dict, # its fields
@@ -478,7 +479,7 @@ def read_card(
     weights = Path(weights).expanduser()
     path = weights.with_name('card.json')
     if weights.suffix != '.safetensors' or not os.path.lexists(path): return Card()
-    return checked(path, Card, read_json(path, 'a card.json beside some weights', 4))
+    return _checked(path, Card, read_json(path, 'a card.json beside some weights', 4))
 
 # %% ../nbs/02_unet.ipynb #6ac2ac33
 class _Seen(BaseModel):
@@ -502,10 +503,10 @@ def read_provenance(
     path = weights.with_name('provenance.json')
     if weights.suffix == '.safetensors' and os.path.lexists(path):
         given = read_json(path, 'a provenance.json beside some weights', 64)
-        record = checked(path, _Provenance, given)
+        record = _checked(path, _Provenance, given)
     else:
         data = _old_data(read_card(weights).model_extra)
-        record = checked(path.with_name('card.json'), _Provenance, dict(data=data))
+        record = _checked(path.with_name('card.json'), _Provenance, dict(data=data))
     return [seen.model_dump() for seen in record.data]
 
 def _old_data(
