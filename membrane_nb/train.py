@@ -173,12 +173,14 @@ def _keep_phantom(
     pixel:float,    # Å
 ):
     "Write a phantom; another run may write the same one at the same time."
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{secrets.token_hex(4)}-{path.name}.part')
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with part.open('wb') as f:
             np.savez(f, vol=vol, msk=msk, pixel=pixel, sha256=_phantom_hash(path, vol, msk, pixel))
         os.replace(part, path)
+    except OSError as e:
+        raise InputError(f'{path}: cannot be kept ({e.strerror}); wanted room for phantoms') from None
     finally: part.unlink(missing_ok=True)
 
 def _read_phantom(
