@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Mirrored', 'segment', 'sign_votes', 'find_sign', 'Pieces', 'remove_small', 'fewest_voxels', 'Job', 'start_device',
-           'check_options', 'open_job']
+           'check_options', 'what_decides', 'open_job']
 
 # %% ../nbs/04_infer.ipynb #453e66e1
 import sys, time
@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
+from inspect import signature
 from itertools import combinations
 from pathlib import Path
 
@@ -23,11 +24,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import nn
 
-from .checks import check_choices, check_ranges, progress, to_json
+from .checks import InputError, check_choices, check_ranges, progress, to_json
 from .data import Tomo, check_unchanged, slabs
 from .grey import DENSITIES, Scale, measure_scale
 from .engine import ENGINES, PRECISIONS, Behind, Predict, Torch, ahead, central_slab
-from .engine import check_engine, pick_engine, read_blocks, weights_hash
+from .engine import check_engine, pick_engine, read_blocks, read_int8, weights_hash
 from .metrics import scores, tally
 from .phantom import phantom
 from .results import Results, library_commit, output_root, versions
@@ -65,7 +66,11 @@ def segment(
     blocks = ahead(read_blocks(vol, scale, net))
     with Behind(prob.__setitem__) as write:
         for z, padded in enumerate(Predict(net)(blocks)):
-            write(z, padded[edge:edge + height, edge:edge + width])
+            img = padded[edge:edge + height, edge:edge + width]
+            if np.isnan(img.min()):
+                wanted = 'wanted the weights of a trained network'
+                raise InputError(f'slice {z}: the network answers with NaN; {wanted}')
+            write(z, img)
             yield z
 
 # %% ../nbs/04_infer.ipynb #cecaaaf0
@@ -257,13 +262,14 @@ def _record(
     weights:Path, # file
     net,          # an engine, or what wraps one
     engine:dict,  # of `pick_engine`: what runs it
+    asked:dict,   # of `what_decides`
 )->dict:
     "What a segmentation was made from."
     used = versions()
     if engine['engine'] == 'openvino': used['openvino'] = version('openvino')
     return dict(
-        tomogram=tomo.name, voxels=tomo.voxels, shape=list(tomo.vol.shape), pixel=tomo.pixel,
-        seen_shape=list(tomo.seen.shape), scale=asdict(tomo.scale),
+        asked=asked, tomogram=tomo.name, voxels=tomo.voxels, mask=tomo.msk.voxels if tomo.msk else '',
+        shape=list(tomo.vol.shape), pixel=tomo.pixel, seen_shape=list(tomo.seen.shape), scale=asdict(tomo.scale),
         weights=weights.name, weights_sha256=weights_hash(weights),
         **engine, tile=getattr(net, 'tile', 0), threads=torch.get_num_threads(),
         versions=used, commit=library_commit(),
@@ -299,6 +305,23 @@ def check_options(
     choices = dict(density=DENSITIES, engine=ENGINES, precision=PRECISIONS, format=('mrc', 'zarr'))
     check_choices(given, choices)
 
+# %% ../nbs/04_infer.ipynb #d35a7c86
+_WHERE = 'tomo', 'mask', 'weights', 'output', 'root', 'overwrite', 'device', 'tile' # where and how, not what
+
+def what_decides(
+    given:dict,   # parameters of `open_job`, and perhaps others
+    weights:Path, # file
+)->dict: # for the record: weights, what their card says, the int8 model, and parameters
+    "All that decides the answer, but for the voxels of tomogram and mask."
+    card = read_card(weights)
+    asked = dict(weights_sha256=weights_hash(weights), weights_pixel=card.pixel, weights_spread=card.spread)
+    try: asked['int8_model'] = read_int8(weights)[1]
+    except InputError: asked['int8_model'] = '' # there is none that could be run
+    for name, parameter in signature(open_job).parameters.items():
+        if name not in _WHERE: asked[name] = given.get(name, parameter.default)
+    asked['threshold'] = asked['threshold'] or card.threshold
+    return asked
+
 # %% ../nbs/04_infer.ipynb #4a111b42
 def open_job(
     tomo:str|Path='',     # tomogram (MRC or OME-Zarr); empty: a phantom that no weights have seen
@@ -321,7 +344,8 @@ def open_job(
     format:str='mrc',     # of the results: mrc, or zarr for OME-Zarr
 )->Job:
     "Open what a job needs; whatever is wrong raises `InputError` before any work."
-    check_options(dict(threshold=threshold, min_size=min_size, pixel=pixel, zoom=zoom, format=format))
+    given = dict(locals()) # all parameters
+    check_options(given)
     place = pick_device(device)
     check_engine(engine, precision, place)
     weights = find_weights(weights)
@@ -342,7 +366,7 @@ def open_job(
     fewest, said = _fewest(min_size, t, options['wanted'])
     check_room(scratch_folder(folder), _bytes_of_result(t, format), 'the result')
     chosen = dict(threshold=threshold, min_size=min_size, tta=tta, device=str(place))
-    record = _record(t, weights, net, used) | chosen
+    record = _record(t, weights, net, used, what_decides(given, weights)) | chosen
     net = Mirrored(net) if tta else net
     notes = t.notes + how + said
     return Job(t, net, threshold, fewest, results, notes, record, weights, format)
