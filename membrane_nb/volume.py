@@ -142,24 +142,25 @@ _FOREIGN = ( # how it begins (a regular expression), what it is, how it becomes 
     (rb'\x89HDF', "an HDF5 file (exported_data is ilastik's name of its data, put yours)",
      _by_python('h5py', "h5py.File(a)['exported_data'][:].squeeze()")),
     (rb'\x93NUMPY', 'a NumPy file', _by_python('numpy', 'numpy.load(a)')),
-    (rb'PK\3\4.{26,200}\.npy', "a NumPy archive (arr_0 is NumPy's name of its data, put yours)",
+    (rb'PK\x03\x04.{26,200}\.npy', "a NumPy archive (arr_0 is NumPy's name of its data, put yours)",
      _by_python('numpy', "numpy.load(a)['arr_0']")),
-    (rb'NRRD', 'an NRRD file', _ITK),
-    (rb'.{344}n[i+][12]\0|.{4}n[i+]2\0', 'a NIfTI file', _ITK),
+    (rb'NRRD', 'an NRRD file', _by_python('pynrrd', "nrrd.read(a, index_order='C')[0]", 'nrrd')),
+    (rb'.{344}n[i+]1\0|.{4}n[i+]2\0', 'a NIfTI file',
+     _by_python('nibabel', 'numpy.asarray(nibabel.load(a).dataobj).T', 'nibabel, numpy')),
     (rb'.{128}DICM', 'a DICOM file', _ITK),
     (rb'(ObjectType|NDims) *=', 'a MetaImage file', _ITK),
-    (rb'[\3\5\6]\0\0[\1\2\4\5\x08\x09]', 'an EM file', _by_python('emfile', 'emfile.read(a)[1]')),
-    (rb'\0\0\0[\3\4]', 'a file of DigitalMicrograph', 'dm2mrc {a} {b} (IMOD)'),
+    (rb'[\x03\x05\x06]\0\0[\x01\x02\x04\x05\x08\x09]', 'an EM file', _by_python('emfile', 'emfile.read(a)[1]')),
+    (rb'\0\0\0[\x03\x04]', 'a file of DigitalMicrograph', 'dm2mrc {a} {b} (IMOD)'),
     (rb'IMODV', 'an IMOD model', 'imodmop -mask 1 {a} TOMOGRAM.mrc {b} (IMOD; open contours need '
      'its options -tube and -diam as well)'),
     (rb'# (AmiraMesh|Avizo)', 'an Amira file', 'in Amira, File > Export Data As > MRC'),
     (rb'\x89PNG|\xff\xd8\xff|GIF8|BM', 'a picture of one slice',
      _by_python('pillow numpy', "numpy.array(PIL.Image.open(a).convert('I'))[None]", 'numpy, PIL.Image')),
-    (rb'PK\3\4|7z\xbc|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar', 'an archive', 'unpack it first'),
+    (rb'PK\x03\x04|7z\xbc|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar', 'an archive', 'unpack it first'),
     (rb'# HyperSurface|# vtk|ply\s|solid\s|glTF', 'a surface', 'a mask has a number for each voxel'),
-    (rb'\s*[{[]' + _TEXT, 'JSON', _POINTS),
+    (rb'\s*[{[]' + _TEXT, 'JSON (ndjson)', _POINTS),
     (rb'[^\0-\x08]*loop_' + _TEXT, 'a STAR file', _POINTS),
-    (rb'[^\0-\x08]' + _TEXT, 'a text file', _POINTS),
+    (rb'[^\0-\x08]' + _TEXT, 'text (CSV, or a table like it)', _POINTS),
 )
 
 def _refuse_foreign(
@@ -275,14 +276,13 @@ def _offset(
     "Where the voxels begin; a file that does not fit its header raises `InputError`."
     nbytes = dtype.itemsize * math.prod(shape)
     extended = int(header.nsymbt)
-    if size == 1024 + nbytes: return 1024 # where an extended header is promised, it was not written
-    if size == 1024 + extended + nbytes: return 1024 + extended
-    if not _is_marked(header): raise InputError(f'{path}: {_NO_MARK}')
+    if size == 1024 + nbytes: return 1024 # an extended header that is promised was not written
     if extended < 0:
         raise InputError(f'{path}: its extended header has {extended} bytes; wanted 0 or more')
-    if size > 1024 + extended + nbytes: return 1024 + extended
-    found = f'is truncated, {size} bytes for {shape} {dtype}'
-    raise InputError(f'{path}: {found}; wanted {1024 + extended + nbytes}')
+    want = 1024 + extended + nbytes
+    if size != want and not _is_marked(header): raise InputError(f'{path}: {_NO_MARK}')
+    if size >= want: return 1024 + extended
+    raise InputError(f'{path}: is truncated, {size} bytes for {shape} {dtype}; wanted {want}')
 
 # %% ../nbs/15_volume.ipynb #d10901f9
 PIXELS = .5, 100. # Å, finest and coarsest voxel that a tomogram has
@@ -907,7 +907,7 @@ _CODECS = {
     'delta', 'fixedscaleoffset', 'quantize', 'bitround', 'astype', 'packbits'}
 
 def _codecs(
-    entry, # of metadata: a dict, a list, or an object of zarr
+    entry, # of metadata: a dict, a name, a list, an object of zarr, or None
 ): # names
     "Yield the names of all codecs, also of those inside of shards."
     if isinstance(entry, (list, tuple)):
@@ -915,7 +915,8 @@ def _codecs(
         return
     if hasattr(entry, 'get_config'): entry = entry.get_config()
     if hasattr(entry, 'to_dict'): entry = entry.to_dict()
-    if not entry: return
+    if entry is None: return
+    if isinstance(entry, str): entry = dict(name=entry)
     yield str(entry.get('id') or entry.get('name')).removeprefix('numcodecs.')
     inside = entry.get('configuration') or {}
     for name in ('codecs', 'index_codecs'): yield from _codecs(inside.get(name))
