@@ -18,7 +18,7 @@ import numpy as np
 from .checks import InputError, check_ranges, existing_file
 from .grey import Scale, measure_scale, scale_notes, sign_note
 from .mask import Mask
-from .volume import Resampled, fingerprint, open_volume
+from .volume import PIXELS, Resampled, fingerprint, open_volume
 
 # %% ../nbs/00_data.ipynb #215db3cf
 def split(
@@ -149,6 +149,7 @@ class Tomo:
     def _take_mask(self):
         "Say what the mask holds."
         self.files += _files(self.msk.vol)
+        self.notes += getattr(self.msk.vol, 'notes', [])
         self.rows = self.msk.rows
         self.notes.append(self.msk.note)
 
@@ -179,7 +180,7 @@ class Tomo:
         folder:str|Path='', # where packed files are unpacked; empty: the folder for temporary files
     ):
         "Open a tomogram and its mask."
-        check_ranges(dict(pixel=pixel), dict(pixel=(0, 1000)))
+        if pixel: check_ranges(dict(pixel=pixel), dict(pixel=PIXELS))
         vol = open_volume(tomo, pixel, folder)
         msk = _open_mask(mask, vol, folder) if mask else None
         return cls(vol, msk, vol.pixel, vol.path.name, density, ignore, wanted, spread, zoom, vol.notes)

@@ -34,7 +34,7 @@ from .phantom import phantom
 from .results import Results, library_commit, output_root, versions
 from .unet import UNet, find_weights, fuse_batchnorm, in_tiles, load_unet, pick_device, predict_slice
 from .unet import read_card
-from .volume import Resampled, Volume, check_room, new_mrc, new_zarr, scratch
+from .volume import PIXELS, Resampled, Volume, check_room, new_mrc, new_zarr, scratch
 from .volume import scratch_folder, volume_name, write_mrc
 
 # %% ../nbs/04_infer.ipynb #856c8758
@@ -153,13 +153,16 @@ class Pieces:
         a, b = np.concatenate(links).T
         graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(sizes), len(sizes)))
         piece = connected_components(graph, directed=False)[1]
-        keep = np.bincount(piece, sizes)[piece] >= fewest
+        voxels = np.bincount(piece, sizes) # of each piece, the first is background
+        small = (voxels > 0) & (voxels < fewest)
+        self.removed = int(small.sum()), float(voxels[small].sum() / max(1, voxels.sum()))
+        keep = voxels[piece] >= fewest
         return [np.append(True, part) for part in np.split(keep[1:], before[1:-1])]
 
     def remove(self,
         msk,        # (z, y, x) of these slices, 1 is membrane; changed in place
         fewest:int, # voxels of the smallest piece to keep
-    ):
+    )->tuple: # pieces that were removed; their share of all voxels of membrane
         "Remove the pieces that have fewer than `fewest` voxels; some slices at a time, in threads."
         def clean(z, keep):
             "Remove the small pieces of slice z."
@@ -169,18 +172,19 @@ class Pieces:
             msk[z] = np.where(keep[lab], img, 0)
         with ThreadPoolExecutor(8) as pool:
             for _ in pool.map(clean, range(len(msk)), self.large(fewest)): pass # raises what a thread raised
+        return self.removed
 
 # %% ../nbs/04_infer.ipynb #f72cb8c9
 def remove_small(
     msk,        # (z, y, x), 1 is membrane; changed in place
     fewest:int, # voxels of the smallest piece to keep
-):
+)->tuple: # pieces that were removed; their share of all voxels of membrane
     "Remove the pieces of a mask that have fewer than `fewest` voxels, a few slices in memory."
     pieces = Pieces(len(msk))
     below = None
     with Behind(pieces.add, 4) as add:
         for z in range(len(msk)): below = add(z, msk[z] == 1, below)
-    pieces.remove(msk, fewest)
+    return pieces.remove(msk, fewest)
 
 # %% ../nbs/04_infer.ipynb #bc3d8497
 def fewest_voxels(
@@ -207,6 +211,7 @@ class Job:
     format:str = 'mrc' # of the results: mrc or zarr
     scores:dict = field(default_factory=dict) # where there is a mask
     share:float = 0. # of the voxels that were found to be membrane
+    removed:tuple = (0, 0.) # pieces that were too small; their share of all that was found
 
     def file(self,
         name:str, # prob or mask
@@ -300,7 +305,7 @@ def check_options(
     given:dict, # parameters with their values
 ):
     "Refuse, with `InputError`, a number or a word that no tomogram could be segmented with."
-    ranges = dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, 1000), zoom=(0, 4))
+    ranges = dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, PIXELS[1]), zoom=(0, 4))
     check_ranges(given, ranges)
     choices = dict(density=DENSITIES, engine=ENGINES, precision=PRECISIONS, format=('mrc', 'zarr'))
     check_choices(given, choices)
@@ -437,20 +442,29 @@ def steps(self:Job):
     ):
         answer = _Answer(prob, msk, self.threshold)
         with answer.work: yield from self._predict(answer)
-        if self.fewest: answer.pieces.remove(msk, self.fewest)
+        if self.fewest: self.removed = answer.pieces.remove(msk, self.fewest)
         self._score(msk)
 
 # %% ../nbs/04_infer.ipynb #df5f9637
 @patch
-def advice(self:Job)->list: # a sentence or none
-    "What to try where less than a thousandth of the voxels was found to be membrane."
-    if self.share >= .001: return []
-    ways = ['look at other scales (try_zooms of 04_infer) and name one (zoom)', 'name the sign (density)',
-            'take our weights for raw pictures (weights raw)',
-            f'lower the threshold (now {self.threshold:g})',
-            'or annotate one slice to three and train on them (recipes/finetune.yaml)']
+def advice(self:Job)->list: # sentences
+    "How much was too small, and what to try where that was most of it, or where little was found."
+    name, smallest, size = self.tomo.name, self.record['min_size'], self.tomo.pixel
+    n, share = self.removed
+    ways = []
+    if share > .5:
+        ways = [f'name the voxel size (pixel, now {size:g} Å)',
+                f'keep smaller pieces (min_size, now {smallest:g} nm³)']
+    if self.share < .001:
+        ways += ['look at other scales (try_zooms of 04_infer) and name one (zoom)', 'name the sign (density)',
+                 'take our weights for raw pictures (weights raw)',
+                 f'lower the threshold (now {self.threshold:g})',
+                 'or annotate one slice to three and train on them (recipes/finetune.yaml)']
+    said = f'{n} pieces smaller than {smallest:g} nm³ were removed, {share:.1%} of what was found'
     found = f'{self.share:.2%} of the voxels were found to be membrane'
-    return [f'{self.tomo.name}: {found}; if there is more: {", ".join(ways)}']
+    notes = [f'{name}: {said}'] if n else []
+    if ways: notes.append(f'{name}: {found}; if there is more: {", ".join(ways)}')
+    return notes
 
 # %% ../nbs/04_infer.ipynb #58f43c39
 @patch

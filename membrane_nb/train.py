@@ -42,7 +42,7 @@ from .results import (Results, library_commit, output_root, repo_root, versions,
 from .sampler import Patches, batches
 from .unet import (UNet, _check_plain, _checked, _read_tensors, find_weights, from_state, in_tiles, load_unet,
                               pick_device, predict_slice, pretrained, read_card, read_provenance, write_card)
-from .volume import check_room, first_fingerprint, same_voxels, scratch_folder, volume_name
+from .volume import PIXELS, check_room, first_fingerprint, same_voxels, scratch_folder, volume_name
 
 # %% ../nbs/03_train.ipynb #beb86e4a
 def loss_sums(
@@ -642,7 +642,7 @@ CHOICES = dict(
     norm=('none', 'batch', 'group'), dims=(2, 3), augment=('none', 'flips', 'full'),
     precision=('fp32', 'bf16'), schedule=('cosine', 'constant'), density=DENSITIES)
 RANGES = dict(
-    near=(0, 10**5), pixel=(0, 1000), phantoms=(1, 10_000), phantom_pixel=(0, 100),
+    near=(0, 10**5), pixel=(0, PIXELS[1]), phantoms=(1, 10_000), phantom_pixel=(0, 100),
     phantom_zoom=(1, 3), phantom_raw=(0, 1), phantom_hard=(0, 1), phantom_thick=(1, 20), blend_share=(0, 1),
     threshold=(0, .999),
     k=(1, 99), base=(1, 1024), dropout=(0, .99), patches_per_epoch=(1, 10**9), patch=(32, 4096),
