@@ -221,8 +221,10 @@ def _read_csv(
     except UnicodeDecodeError:
         raise InputError(f'{path}: is not text in UTF-8; wanted {wanted}') from None
     kept = {i: line for i, line in enumerate(lines, 1) if line.strip() and not line.startswith('#')}
+    first = next(iter(kept.values()), '')
+    mark = next((mark for mark in ';\t' if mark in first), ',') # as spreadsheets write it
     try:
-        table = list(csv.reader(kept.values(), skipinitialspace=True))
+        table = list(csv.reader(kept.values(), delimiter=mark, skipinitialspace=True))
     except csv.Error as e:
         raise InputError(f'{path}: is not CSV ({e}); wanted {wanted}') from None
     return list(zip(kept, table))

@@ -7,7 +7,7 @@ __all__ = ['Mirrored', 'segment', 'sign_votes', 'find_sign', 'Pieces', 'remove_s
            'check_options', 'what_decides', 'open_job']
 
 # %% ../nbs/04_infer.ipynb #453e66e1
-import sys, time
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -24,7 +24,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import nn
 
-from .checks import InputError, check_choices, check_ranges, progress, to_json
+from .checks import InputError, check_choices, check_ranges, progress, say, to_json
 from .data import Tomo, check_unchanged, slabs
 from .grey import DENSITIES, Scale, measure_scale
 from .engine import ENGINES, PRECISIONS, Behind, Predict, Torch, ahead, central_slab
@@ -521,7 +521,7 @@ def _say(self:Job,
 ):
     "Tell the reader at once, and keep it for the record."
     self.notes += notes
-    for note in notes: print(note, file=sys.stderr)
+    say(*notes)
 
 @patch
 def draw(self:Job)->list: # sentences: what could not be drawn

@@ -191,10 +191,11 @@ def _show_image(
         img = render_slice(img, lo, hi, None if outline else msk, opacity)
     ax.imshow(img, cmap='gray', vmin=0, vmax=255, origin='lower', extent=extent)
     if not outline or msk is None: return
-    edge = _membrane(_shrink_mask(np.asarray(msk), _step(msk.shape)))
-    if edge.any() and not edge.all() and min(edge.shape) > 1:
-        colour = np.divide(MEMBRANE_COLOUR, 255)
-        ax.contour(edge, [.5], colors=[colour], linewidths=1.2, origin='lower', extent=extent)
+    shrunk = _shrink_mask(np.asarray(msk), _step(msk.shape))
+    for area, colour in ((shrunk == 2, IGNORE_COLOUR), (_membrane(shrunk), MEMBRANE_COLOUR)):
+        if not area.any() or area.all() or min(area.shape) < 2: continue # there is no edge
+        line = dict(colors=[np.divide(colour, 255)], linewidths=1.2)
+        ax.contour(area, [.5], **line, origin='lower', extent=extent)
 
 # %% ../nbs/11_view.ipynb #e00fb497
 def show_images(

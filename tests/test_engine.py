@@ -10,7 +10,7 @@ from membrane_nb import engine
 from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo, slabs
 from membrane_nb.grey import measure_scale
-from membrane_nb.engine import (Behind, OpenVino, Predict, Torch, agree, ahead, central_slab, check_engine, compare, find_membrane, int8_path, make_int8,
+from membrane_nb.engine import (Behind, OpenVino, Predict, Torch, agree, ahead, check_engine, compare, find_membrane, int8_path, make_int8,
                                 pick_engine, read_blocks, read_int8)
 from membrane_nb.infer import open_job, segment
 from membrane_nb.metrics import scores, tally
