@@ -206,6 +206,12 @@ class Mask:
         out[np.broadcast_to(self.unlabelled[:, None, None], self.shape)[key]] = 2
         return out
 
+    def within(self,
+        zs:range,
+    )->np.ndarray: # (slices,)
+        "The annotated slices of a range."
+        return self.annotated[(self.annotated >= zs.start) & (self.annotated < zs.stop)]
+
     def _meant(self,
         raw, # a number or an array, as the file has it
     ):
@@ -291,8 +297,8 @@ def _slices_in_words(self:Mask)->str: # '4 slices are annotated: 12, 36, 60, 84;
     bare = n - int(self.rows.any(axis=1).sum())
     if n < len(self):
         verb = 'slice is' if n == 1 else 'slices are'
-        why = 'the others hold no membrane; ' if self.unlabelled.any() else ''
-        return f'{n} {verb} annotated: {slices_in_words(self.annotated)}; {why}in them '
+        why = ' (the others hold no membrane; parameter empty)' if self.unlabelled.any() else ''
+        return f'{n} {verb} annotated: {slices_in_words(self.annotated)}{why}; of these voxels '
     if not bare: return ''
     if n == bare: return 'no voxel is membrane; '
     return f'its {bare} slices without membrane are background; '
