@@ -52,7 +52,7 @@ def split_few(
         if not len(mine):
             wanted = f'wanted at least three, {k} or more apart'
             wanted += f', to train, validate and test with k={k}'
-            raise InputError(f'{name}: has {len(marked)} annotated slices{_too_near(marked, k)}; {wanted}')
+            raise InputError(f'{name}: has {len(marked)} annotated slices; {wanted}{_too_near(marked, k)}')
         parts[part] = range(int(mine[0]), int(mine[-1]) + 1)
         left = left[left <= mine[0] - k]
     return dict(reversed(parts.items()))
@@ -60,13 +60,13 @@ def split_few(
 def _too_near(
     marked:np.ndarray, # annotated slices, rising
     k:int,             # slices a patch reads
-)->str: # ' (5 and 9 are only 4 apart)'
+)->str: # '; too near are 5 and 9, 9 and 12'
     "Which annotated slices cannot serve two parts, at most three pairs."
-    pairs = [(int(a), int(b)) for a, b in zip(marked[:-1], marked[1:]) if b - a < k]
+    pairs = [(a, b) for a, b in zip(marked[:-1], marked[1:]) if b - a < k]
     if not pairs: return ''
-    words = [f'{a} and {b} are only {b - a} apart' for a, b in pairs[:3]]
-    if len(pairs) > 3: words.append(f'{len(pairs) - 3} more pairs are too near')
-    return f' ({", ".join(words)})'
+    words = [f'{a} and {b}' for a, b in pairs[:3]]
+    if len(pairs) > 3: words.append(f'{len(pairs) - 3} more pairs')
+    return f'; too near are {", ".join(words)}'
 
 # %% ../nbs/00_data.ipynb #ffb76825
 def at_pixel(
