@@ -356,8 +356,8 @@ class Move:
     def __str__(self):
         words = ['with x and y exchanged'] if self.turn else []
         if self.flip: words.append('mirrored along ' + ' and '.join('zyx'[axis] for axis in self.flip))
-        for n, axis in zip(self.shift, 'zyx'):
-            if n: words.append(f'shifted by {n:+d} along {axis}')
+        by = [f'{n:+d} along {axis}' for n, axis in zip(self.shift, 'zyx') if n]
+        if by: words.append('shifted by ' + ' and '.join(by))
         return ' and '.join(words)
 
 # %% ../nbs/06_mask.ipynb #deaa295b
@@ -386,18 +386,22 @@ class Detail:
         self.shape = len(vol), *(-(-n // step) for n in vol.shape[1:])
         self.slice = lru_cache(12)(self._slice)
 
+    def inside(self,
+        at:np.ndarray, # (3, n): z, y, x of voxels
+    )->np.ndarray: # (n,) bool
+        "Whether voxels lie in the tomogram."
+        return ((at >= 0) & (at < np.array(self.shape)[:, None])).all(axis=0)
+
     def _slice(self, z):
         "One slice after a band-pass."
         img = self.scale(self.vol[z])[::self.step, ::self.step]
         return uniform_filter(img, 3) - uniform_filter(img, 21)
 
     def contrast(self,
-        at:np.ndarray, # (3, n): z, y, x of voxels, by rising or falling z
-    )->float: # nan where most of them lie outside
+        at:np.ndarray, # (3, n): z, y, x of voxels inside, by rising or falling z
+    )->float:
         "The mean detail of some voxels."
-        inside = ((at >= 0) & (at < np.array(self.shape)[:, None])).all(axis=0)
-        if inside.mean() < .5: return np.nan
-        z, y, x = at[:, inside]
+        z, y, x = at
         total = 0.
         for first, last in pairwise([0, *np.flatnonzero(np.diff(z)) + 1, len(z)]):
             here = slice(first, last)
@@ -446,9 +450,19 @@ def measure_placement(
     few = at[:, np.isin(at[0], np.unique(at[0])[::2])] # every second slice, for shifts along z
     moved = {}
     for move in _moves(detail.shape):
-        mine = few if move.shift[0] else at
-        moved[move] = detail.contrast(move(mine, detail.shape))
+        moved[move] = given + _gain(detail, few if move.shift[0] else at, move)
     return Placement(given, moved, float(np.sqrt(np.mean(np.square(by_chance)))))
+
+def _gain(
+    detail:Detail,
+    at:np.ndarray, # (3, n): z, y, x of voxels
+    move:Move,
+)->float: # nan where most voxels would lie outside
+    "By how much the contrast of some voxels changes when they are moved."
+    there = move(at, detail.shape)
+    inside = detail.inside(there)
+    if inside.mean() < .5: return np.nan
+    return detail.contrast(there[:, inside]) - detail.contrast(at[:, inside])
 
 # %% ../nbs/06_mask.ipynb #76d73599
 @patch(as_prop=True)
@@ -461,7 +475,7 @@ def better(self:Placement)->Move|None:
     if best < max(1.5 * given, given + 5 * self.noise, 6 * self.noise): return None
     back = self.moved.get(Move(shift=tuple(-n for n in move.shift)), 0.) # a turn has none
     if np.isnan(back): return move if best > 2 * given else None
-    return move if back * np.sign(self.moved[move]) < .6 * best else None
+    return move if back * np.sign(self.moved[move]) < .3 * best else None
 
 @patch
 def in_words(self:Placement,
