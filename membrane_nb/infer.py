@@ -29,6 +29,7 @@ from .data import Tomo, check_unchanged, slabs
 from .grey import DENSITIES, Scale, measure_scale
 from .engine import ENGINES, PRECISIONS, Behind, Predict, Torch, ahead, central_slab
 from .engine import check_engine, pick_engine, read_blocks, read_int8, weights_hash
+from .mask import slices_in_words
 from .metrics import scores, tally
 from .phantom import phantom
 from .results import Results, library_commit, output_root, versions
@@ -347,6 +348,9 @@ def open_job(
     engine:str='auto',    # what runs the network: auto, torch or openvino
     precision:str='auto', # in which numbers: auto, fp32, bf16 or int8
     format:str='mrc',     # of the results: mrc, or zarr for OME-Zarr
+    label:str='',         # values of the mask that are membrane, '1,3' say; empty: all above 0
+    empty:str='auto',     # what a slice of the mask without membrane means: auto, background, unlabelled
+    trust_mask:bool=False, # take the mask as it is, though it would fit far better turned or shifted
 )->Job:
     "Open what a job needs; whatever is wrong raises `InputError` before any work."
     given = dict(locals()) # all parameters
@@ -361,7 +365,9 @@ def open_job(
     inputs = [path for path in (tomo, mask, weights) if path]
     results = Results(folder, inputs, bool(output), overwrite)
     options = dict(density=density, ignore=ignore, wanted=card.pixel or 0., spread=card.spread, zoom=zoom)
+    options |= dict(label=label, empty=empty, trust_mask=trust_mask)
     t = _open_tomo(tomo, mask, pixel, scratch_folder(folder), options)
+    t.check_mask()
     in_tiles(net, t.seen.shape, tile) # refuses a tile that cannot be
     net = starting.result()
     threshold = threshold or card.threshold
@@ -400,8 +406,22 @@ def _score(self:Job,
     voxels = [np.count_nonzero(msk[z]) for z in range(len(msk))]
     self.share = float(np.mean(voxels) / np.prod(msk.shape[1:]))
     if tomo.msk is None: return
-    counts = [tally(msk[z].astype(bool), tomo.msk[z]) for z in range(len(msk))]
-    self.scores = scores(sum(counts))
+    counts = sum(tally(msk[z].astype(bool), tomo.msk[z]) for z in tomo.msk.annotated)
+    if tomo.rows.any(): self.scores = scores(counts)
+    else: self.scores = dict(false_positive_share=float(counts[0, -1] / counts[0].sum()))
+
+@patch
+def scored(self:Job)->list: # a sentence or none
+    "What the scores are of, where that is not the whole tomogram with its membrane."
+    msk = self.tomo.msk
+    if msk is None: return []
+    if not msk.rows.any():
+        share = self.scores['false_positive_share']
+        return [f'{msk.name}: holds no membrane, so Dice is not defined; {share:.2%} of its voxels were found to be membrane']
+    n = len(msk.annotated)
+    if n == len(msk): return []
+    noun = 'slice' if n == 1 else 'slices'
+    return [f'{msk.name}: scored on {n} annotated {noun}: {slices_in_words(msk.annotated)}']
 
 # %% ../nbs/04_infer.ipynb #efd33ee3
 class _Answer:
@@ -507,9 +527,10 @@ def run(self:Job,
         write_mrc(part/'tomo.mrc', self.tomo.vol, self.tomo.pixel)
     for _ in progress(self.steps(), len(self.tomo.seen), 'slices'): pass
     check_unchanged([self.tomo])
-    self._say(self.advice())
+    self._say(self.scored() + self.advice())
     if pictures: self._say(self.draw())
     found = dict(membrane_share=self.share, scores=self.scores or None, notes=self.notes)
+    if self.tomo.msk is not None: found |= dict(scored_slices=slices_in_words(self.tomo.msk.annotated, 0))
     found |= dict(seconds=round(time.monotonic() - start, 1))
     text = to_json(self.record | found)
     (part/'segmentation.json').write_text(text, encoding='utf-8', errors='backslashreplace')

@@ -27,7 +27,8 @@ class Anchors:
     ):
         self.tomo = tomo
         self.zs = zs
-        self.shape = len(zs), *tomo.vol.shape[1:] # of the block of these slices
+        self.annotated = np.arange(zs.start, zs.stop) if tomo.msk is None else tomo.msk.within(zs)
+        self.shape = len(self.annotated), *tomo.vol.shape[1:] # of the block of these slices
         rows = np.zeros((len(tomo.vol), 1), np.int32) if tomo.msk is None else tomo.rows
         # membrane voxels up to the end of each row
         self.up_to = rows[zs.start:zs.stop].cumsum(dtype=np.int64)
@@ -195,7 +196,7 @@ def where(self:Patches,
         z, y, x = anchors[number]
     else:
         z, y, x = map(int, np.unravel_index(number, anchors.shape))
-        z += anchors.zs.start
+        z = int(anchors.annotated[z])
     _, height, width = anchors.shape
     y = random_window(y, height, self.size, rng)
     x = random_window(x, width, self.size, rng)

@@ -413,7 +413,8 @@ def segment_item(
     finally:
         torch.set_num_threads(before)
         if job: job.results.abandon()
-    remark = '; '.join(said + job.notes[opened:])
+    about_mask = [job.tomo.msk.note] if job.tomo.msk else []
+    remark = '; '.join(about_mask + said + job.notes[opened:])
     return _row_of_record(item, 'done', read_result(folder), remark, worker=worker)
 
 # %% ../nbs/31_scale.ipynb #c9545991
@@ -707,6 +708,9 @@ def open_many(
     workers:int=0,         # tomograms at a time on this machine; 0: choose
     threads:int=0,         # of each worker; 0: choose
     root:str|Path='',      # where a folder without a name goes; empty: output/ of the repository
+    label:str='',          # values of the masks that are membrane, '1,3' say; empty: all above 0
+    empty:str='auto',      # what a slice of a mask without membrane means: auto, background, unlabelled
+    trust_mask:bool=False, # take masks as they are, though they would fit far better turned or shifted
 )->Many:
     "Open what a run over many tomograms needs; whatever is wrong raises `InputError` before any work."
     given = dict(locals()) # all parameters

@@ -34,7 +34,7 @@ from .checks import (InputError, check_choices, check_known, check_parameters, c
                                 existing_file, progress, read_text)
 from .data import Tomo, check_unchanged, read_parts, slabs
 from .grey import DENSITIES
-from .mask import Mask, only_near
+from .mask import Mask, only_near, slices_in_words
 from .metrics import choose_threshold, scores, tally
 from .phantom import phantom, random_phantom
 from .raw import hard_phantom, raw_phantom
@@ -96,7 +96,8 @@ def phantom_parts(
     tomos = []
     for kind, number, (vol, msk, size) in zip(kinds, seeds, made):
         name = f'{kind} {number}'
-        if kind in ('raw phantom', 'hard phantom'): msk = Mask(msk, '2', f'mask of {name}', bare=True)
+        ignore = '2' if kind in ('raw phantom', 'hard phantom') else 'auto'
+        msk = Mask(msk, ignore, f'mask of {name}', empty='background')
         tomo = Tomo(vol, msk, size, name, density='dark')
         tomos.append((tomo, range(len(vol))))
     parts = dict(train=tomos[:n], val=tomos[n:n + few], test=tomos[n + few:])
@@ -210,7 +211,9 @@ def evaluate(
     counts = 0
     for tomo, zs in part:
         tiled = in_tiles(net, tomo.vol.shape)
+        annotated = set(tomo.msk.within(zs))
         for z, slab in slabs(tomo.vol, tomo.scale, net.k, zs):
+            if z not in annotated: continue
             with _autocast(net, precision): logits = predict_slice(tiled, slab)
             logits = logits.float()
             msk = tomo.msk[z]
@@ -544,7 +547,7 @@ def _check_same(
 ):
     "Refuse, with `InputError`, a run that would go on with other parameters."
     free = set(_FREE)
-    then = dict(processes=1) | then # which one process does not say
+    then = dict(processes=1, label='', empty='background', trust_mask=False) | then # of older runs, too
     now = dict(processes=1) | now
     if now['schedule'] == 'constant': free.add('epochs') # with a cosine they change every rate
     for name, value in now.items():
@@ -801,7 +804,7 @@ def _bare(
     bare = [z for z in zs if not tomo.rows[z].any() and (tomo.msk[z] != 2).all()]
     if not bare: return []
     return [f'{tomo.name}: {len(bare)} of its slices {zs[0]} to {zs[-1]} show no membrane and are '
-            'learnt as background; where nobody annotated, set ignore or near']
+            'learnt as background; where nobody annotated, set empty, ignore or near']
 
 # %% ../nbs/03_train.ipynb #76d95595
 @dataclass
@@ -906,8 +909,8 @@ def open_run(
     results = _place(p)
     scratch = scratch_folder(results.folder.parent)
     check_room(scratch, _checkpoint_bytes(p), 'the checkpoint')
-    options = dict(density=p['density'], pixel=p['pixel'], ignore=p['ignore'], folder=scratch)
-    parts = read_parts(p['tomo'], p['mask'], p['manifest'], p['k'], net is not None, **options)
+    options = {name: p[name] for name in ('density', 'pixel', 'ignore', 'label', 'empty', 'trust_mask')}
+    parts = read_parts(p['tomo'], p['mask'], p['manifest'], p['k'], net is not None, folder=scratch, **options)
     results.inputs += [file.path for tomo in _all_tomos(parts) for file in tomo.files]
     results.check() # again, with the files that a manifest names
     notes = _notes(parts, before, p['near'])
@@ -1093,7 +1096,7 @@ def _in_words(
     part:list, # of (Tomo, range of slices)
 )->list: # 'cell.mrc, slices 0 to 57'
     "The volumes of a part, at most eight by name."
-    words = [f'{tomo.name}, slices {zs.start} to {zs.stop - 1}' for tomo, zs in part[:8]]
+    words = [f'{tomo.name}, slices {slices_in_words(tomo.msk.within(zs))}' for tomo, zs in part[:8]]
     if len(part) > 8: words.append(f'and {len(part) - 8} more')
     return words
 
@@ -1226,7 +1229,7 @@ def show_history(
 def show_validation(
     net:UNet,             # in eval mode
     tomo:Tomo,            # with a mask
-    zs:range,             # slices
+    zs:range,             # slices; those that are annotated are shown
     threshold:float=None, # of the probability; None: show the probability itself
     n:int=2,              # slices to show
 )->Figure:
@@ -1234,7 +1237,8 @@ def show_validation(
     from membrane_nb.view import overlay, overlay_errors, show_images, to_uint8
     limits = -1.2, 1.2 # scaled grey values shown black and white
     tiled = in_tiles(net, tomo.vol.shape)
-    shown = np.unique(np.linspace(zs.start, zs.stop - 1, n).astype(int)).tolist()
+    zs = tomo.msk.within(zs)
+    shown = zs[np.unique(np.linspace(0, len(zs) - 1, n).astype(int))].tolist()
     imgs, below = [], []
     for z in shown:
         _, slab = next(slabs(tomo.vol, tomo.scale, net.k, range(z, z + 1)))
