@@ -174,8 +174,7 @@ def central_slab(
 )->np.ndarray: # (k, y, x) float32, scaled
     "The middle of a slab, so that a look at it is quick in any tomogram."
     _, slab = next(slabs(tomo.seen, tomo.scale, k, range(z, z + 1)))
-    middle = [slice(max(0, n // 2 - wide // 2), n // 2 + wide // 2) for n in slab.shape[1:]]
-    return slab[:, *middle]
+    return slab[:, *tomo.scale.middle(slab.shape[1:], z, wide)]
 
 def compare(
     fast,             # an engine
@@ -332,7 +331,7 @@ def read_blocks(
         block = np.empty((len(shared) + len(zs), *shape), np.float32)
         block[:len(shared)] = shared
         for i, z in enumerate(zs, len(shared)):
-            block[i] = np.pad(scale(vol[z]), pad, mode='reflect')
+            block[i] = np.pad(scale.slice(vol, z), pad, mode='reflect')
         shared = block[n:]
         yield block
 
