@@ -292,6 +292,7 @@ def _with_ramps(
         if near.any():
             usual = np.abs(np.asarray(vol[z], np.float32) - median) <= p95 - p5
             near = _square(_square(blank[z] | (near & ~usual), np.maximum), np.minimum) # no gaps
+            near = blank[z] | _square(_square(near, np.minimum, 2), np.maximum, 2) # no thin lines
         yield near
 
 # %% ../nbs/05_grey.ipynb #a5256bb5
