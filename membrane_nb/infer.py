@@ -9,7 +9,7 @@ __all__ = ['Mirrored', 'segment', 'sign_votes', 'find_sign', 'Pieces', 'remove_s
 # %% ../nbs/04_infer.ipynb #453e66e1
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
 from inspect import signature
@@ -26,7 +26,7 @@ from torch import nn
 
 from .checks import InputError, check_choices, check_ranges, progress, say, to_json
 from .data import Tomo, check_unchanged, slabs
-from .grey import DENSITIES, Scale, measure_scale
+from .grey import DENSITIES, Blank, Scale, measure_scale, widened
 from .engine import ENGINES, PRECISIONS, Behind, Predict, Torch, ahead, central_slab
 from .engine import check_engine, pick_engine, read_blocks, read_int8, weights_hash
 from .mask import slices_in_words
@@ -80,15 +80,18 @@ def sign_votes(
     net,             # a `UNet`, or what wraps one
     threshold:float, # probability from which a voxel is membrane
 )->tuple: # share of the voxels that are membrane if density is dark, and if it is bright
-    "What the network finds in three slices, at most 512 pixels wide, for either sign."
-    depth = len(tomo.seen)
-    zs = sorted({depth // 4, depth // 2, 3 * depth // 4})
+    "What the network finds in three slices, at most 512 pixels wide, for either sign; blank space does not count."
+    blank = tomo.scale.blank
+    filled = blank.filled() if blank else np.arange(len(tomo.seen))
+    zs = sorted({int(filled[i * len(filled) // 4]) for i in (1, 2, 3)})
     found = np.zeros(2)
     for z in zs:
         dark = tomo.scale.sign * central_slab(tomo, net.k, z)
+        data = np.ones(dark.shape[1:], bool)
+        if blank: data = ~blank.near[z][tomo.scale.middle(tomo.seen.shape[1:], z)]
         for i, sign in enumerate((1, -1)):
-            prob = predict_slice(net, sign * dark).sigmoid()
-            found[i] += float((prob >= threshold).float().mean())
+            prob = predict_slice(net, sign * dark).sigmoid().cpu().numpy()
+            found[i] += np.mean(prob[data] >= np.float32(threshold), dtype=np.float32)
     return tuple((found / len(zs)).tolist())
 
 def find_sign(
@@ -99,12 +102,12 @@ def find_sign(
     "The sign of a tomogram, by what the network finds in it; by its skewness where that does not tell."
     dark, bright = sign_votes(tomo, net, threshold)
     seen = f'the network finds {dark:.2%} of some slices dark, {bright:.2%} bright'
-    if max(dark, bright) < .001:
-        return 1, f'undecided: {seen}; parameter density says another'
+    few = max(dark, bright) < .001
     more = 1 if dark >= bright else -1
-    if max(dark, bright) >= 1.25 * min(dark, bright): return more, seen
+    if not few and max(dark, bright) >= 1.25 * min(dark, bright): return more, seen
     skew = tomo.scale.skew
     if abs(skew) > .3: return (-1 if skew > 0 else 1), f'{seen}; so skewness {skew:+.2f} decides'
+    if few: return 1, f'undecided: {seen}; parameter density says another'
     return more, f'{seen}, which is not clear; parameter density says another'
 
 # %% ../nbs/04_infer.ipynb #6574b08c
@@ -275,7 +278,8 @@ def _record(
     if engine['engine'] == 'openvino': used['openvino'] = version('openvino')
     return dict(
         asked=asked, tomogram=tomo.name, voxels=tomo.voxels, mask=tomo.msk.voxels if tomo.msk else '',
-        shape=list(tomo.vol.shape), pixel=tomo.pixel, seen_shape=list(tomo.seen.shape), scale=asdict(tomo.scale),
+        shape=list(tomo.vol.shape), pixel=tomo.pixel, seen_shape=list(tomo.seen.shape),
+        scale=tomo.scale.numbers(), blank=tomo.blank.share,
         weights=weights.name, weights_sha256=weights_hash(weights),
         **engine, tile=getattr(net, 'tile', 0), threads=torch.get_num_threads(),
         versions=used, commit=library_commit(),
@@ -394,7 +398,7 @@ def _predict(self:Job,
         return
     seen = scratch(tomo.seen.shape, np.float32, self.results.part)
     yield from segment(tomo.seen, tomo.scale, self.net, seen)
-    back = Resampled(seen, tomo.vol.shape)
+    back = Resampled(seen, tomo.vol.shape, tomo.scale.blank or None)
     for z in range(len(prob)): prob[z] = back[z]
 
 @patch
@@ -430,8 +434,10 @@ class _Answer:
         prob,            # (z, y, x) to fill
         msk,             # (z, y, x) to fill, 1 is membrane
         threshold:float, # probability from which a voxel is membrane
+        tomo:Tomo,       # says where it is blank
     ):
         self.prob = prob
+        self.tomo = tomo
         self.msk = msk
         self.threshold = np.float32(threshold)
         self.pieces = Pieces(len(prob))
@@ -443,7 +449,8 @@ class _Answer:
     def __setitem__(self, z, img): self.below = self.work(z, img, self.below)
 
     def _take(self, z, img, below):
-        "Write a slice of the probabilities and of the mask, and note its pieces."
+        "Write a slice of the probabilities and of the mask, and note its pieces; blank space has none."
+        img = self.tomo.no_blank(img, z)
         self.prob[z] = img
         found = img >= self.threshold
         self.msk[z] = found
@@ -460,7 +467,7 @@ def steps(self:Job):
         new(part/self.file('prob'), tomo.vol.shape, np.float32, **kind) as prob,
         new(part/self.file('mask'), tomo.vol.shape, np.int8, **kind) as msk,
     ):
-        answer = _Answer(prob, msk, self.threshold)
+        answer = _Answer(prob, msk, self.threshold, tomo)
         with answer.work: yield from self._predict(answer)
         if self.fewest: self.removed = answer.pieces.remove(msk, self.fewest)
         self._score(msk)
@@ -505,14 +512,17 @@ def _at_zoom(self:Job,
 )->np.ndarray: # (y, x) probabilities
     "What the network finds in one slice at one size."
     shape = tuple(max(1, round(n * zoom)) for n in vol.shape)
-    seen = Resampled(vol, shape)
+    seen = Resampled(vol, shape, self.tomo.blank or None)
     at = min(int((z + .5) * zoom), len(seen) - 1)
     reach = self.net.k // 2
-    near = seen[max(0, at - reach):at + reach + 1]
-    scale = measure_scale(near, self.tomo.name, 'dark' if self.tomo.scale.sign > 0 else 'bright')
-    _, slab = next(slabs(seen, scale, self.net.k, range(at, at + 1)))
+    near = range(max(0, at - reach), min(len(seen), at + reach + 1))
+    blank = widened(Blank((len(near), *seen.shape[1:]), map(seen.blank_at, near)))
+    imgs = seen[near.start:near.stop]
+    scale = measure_scale(imgs, self.tomo.name, 'dark' if self.tomo.scale.sign > 0 else 'bright', blank)
+    _, slab = next(slabs(imgs, scale, self.net.k, range(at - near.start, at - near.start + 1)))
     prob = predict_slice(self.net, slab).sigmoid().cpu().numpy()
-    return Resampled(prob[None], (1, *vol.shape[1:]))[0]
+    back = Resampled(prob[None], (1, *vol.shape[1:]), blank[at - near.start:][:1] if blank else None)
+    return self.tomo.no_blank(back[0], z)
 
 # %% ../nbs/04_infer.ipynb #bcfb8351
 @patch

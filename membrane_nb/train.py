@@ -14,7 +14,7 @@ import argparse, copy, csv, hashlib, json, math, os, reprlib, secrets, sys, time
 if __name__ == '__main__': os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # before torch is loaded
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from importlib.util import find_spec
@@ -217,8 +217,9 @@ def evaluate(
             with _autocast(net, precision): logits = predict_slice(tiled, slab)
             logits = logits.float()
             msk = tomo.msk[z]
+            counts = counts + tally(tomo.no_blank(logits.sigmoid().cpu().numpy(), z), msk)
+            if tomo.blank: msk[tomo.blank.near[z]] = 2
             sums += loss_sums(logits, torch.from_numpy(msk).to(logits.device)).cpu().double()
-            counts = counts + tally(logits.sigmoid().cpu().numpy(), msk)
     return sums, counts
 
 def _autocast(
@@ -1051,7 +1052,7 @@ def _seen(
 )->dict:
     "A volume in the provenance of some weights."
     return dict(run=0, name=tomo.name, part=part, slices=[zs.start, zs.stop],
-                shape=list(tomo.vol.shape), pixel=tomo.pixel, scale=asdict(tomo.scale),
+                shape=list(tomo.vol.shape), pixel=tomo.pixel, scale=tomo.scale.numbers(),
                 tomogram=tomo.voxels, mask=tomo.msk.voxels)
 
 # %% ../nbs/03_train.ipynb #f5be00aa
@@ -1242,7 +1243,7 @@ def show_validation(
     imgs, below = [], []
     for z in shown:
         _, slab = next(slabs(tomo.vol, tomo.scale, net.k, range(z, z + 1)))
-        prob = predict_slice(tiled, slab).sigmoid().cpu().numpy()
+        prob = tomo.no_blank(predict_slice(tiled, slab).sigmoid().cpu().numpy(), z)
         img = slab[net.k // 2]
         grey = to_uint8(img, *limits)
         imgs.append(img)

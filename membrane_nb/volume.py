@@ -1204,9 +1204,11 @@ class Resampled:
     def __init__(self,
         vol,         # (z, y, x), an array or a `Volume`
         shape:tuple, # (z, y, x) to be shown in
+        blank=None,  # (z, y, x) bool, what holds no data: its values go nowhere; None: all is data
     ):
         self.vol = vol
         self.shape = tuple(shape)
+        self.blank = blank
 
     def __len__(self): return self.shape[0]
 
@@ -1220,17 +1222,43 @@ class Resampled:
 
     def _slice(self, z):
         "One slice, from those of the volume that are near it."
+        near, weights = self._near(z)
+        imgs = [_fill_bad(np.asarray(self.vol[i], np.float32)) for i in near]
+        data = self._data(near)
+        if data is None: return self._plane(np.average(imgs, axis=0, weights=weights))
+        known = self._plane(np.average(data, axis=0, weights=weights))
+        img = self._plane(np.average(imgs * data, axis=0, weights=weights))
+        return np.divide(img, known, out=np.zeros_like(img), where=known > 1e-3)
+
+    def blank_at(self,
+        z:int,
+    )->np.ndarray: # (y, x) bool; None where all is data
+        "The voxels of a slice that were made of blank space for more than a half."
+        near, weights = self._near(z)
+        data = self._data(near)
+        return None if data is None else self._plane(np.average(data, axis=0, weights=weights)) < .5
+
+    def _near(self, z):
+        "The slices of the volume that are near a slice, and their weights."
         step = len(self.vol) / len(self)
         at = (z + .5) * step - .5 # where it lies in the volume
         wide = max(1, step)
         first = max(0, np.ceil(at - wide))
         last = min(len(self.vol) - 1, np.floor(at + wide))
         near = np.arange(first, last + 1).astype(int)
-        weights = 1 - np.abs(near - at) / wide + 1e-6
-        imgs = [_fill_bad(np.asarray(self.vol[i], np.float32)) for i in near]
-        img = np.average(imgs, axis=0, weights=weights).astype(np.float32)
+        return near, 1 - np.abs(near - at) / wide + 1e-6
+
+    def _data(self, near):
+        "Of some slices what is not blank, (n, y, x) float32; None where all is data."
+        if self.blank is None: return None
+        blank = np.stack([self.blank[int(i)] for i in near])
+        return np.float32(~blank) if blank.any() else None
+
+    def _plane(self, img):
+        "A slice with more or fewer pixels."
         size = self.shape[2], self.shape[1]
-        return np.asarray(Image.fromarray(img).resize(size, Image.Resampling.BILINEAR))
+        img = Image.fromarray(img.astype(np.float32))
+        return np.asarray(img.resize(size, Image.Resampling.BILINEAR))
 
 def _fill_bad(
     img:np.ndarray, # (y, x) float32
