@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['InputError', 'say', 'existing_file', 'no_such_file', 'check_parameters', 'check_known', 'check_choices',
-           'check_ranges', 'progress', 'to_json']
+           'check_ranges', 'progress', 'to_json', 'read_text', 'read_json']
 
 # %% ../nbs/13_checks.ipynb #fc859715
 import ast, difflib, json, math, os, re, reprlib, sys, time
@@ -189,3 +189,34 @@ def _finite(
     if isinstance(value, (list, tuple)): return [_finite(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value): return None
     return value
+
+# %% ../nbs/13_checks.ipynb #6388c9df
+def read_text(
+    path:str|Path,    # a file
+    wanted:str,       # what it should be: 'a recipe (YAML)'
+    largest:float=10, # MB
+)->str:
+    "The text of a file in UTF-8; one that is missing, too large or no text raises `InputError`."
+    path = existing_file(path, wanted)
+    most = int(largest * 1e6)
+    with path.open('rb') as f: content = f.read(most + 1)
+    if len(content) > most:
+        raise InputError(f'{path}: is larger than {largest:g} MB; wanted {wanted}')
+    try: return content.decode('utf-8-sig')
+    except UnicodeDecodeError:
+        raise InputError(f'{path}: is not text in UTF-8; wanted {wanted}') from None
+
+def read_json(
+    path:str|Path,    # a file
+    wanted:str,       # what it should be: 'a card.json beside some weights'
+    largest:float=10, # MB
+)->dict:
+    "The fields of a JSON file, with finite numbers only; anything else raises `InputError`."
+    text = read_text(path, wanted, largest)
+    try:
+        given = json.loads(text)
+        json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as e:
+        raise InputError(f'{path}: is not JSON ({e}); wanted {wanted}') from None
+    if isinstance(given, dict): return given
+    raise InputError(f'{path}: holds {reprlib.repr(given)}; wanted an object with named fields')

@@ -96,6 +96,11 @@ def membrane_infer(
     pixel:float=0.0,       # Å, where the header of the tomogram is wrong; 0: what it says
     zoom:float=0.0,        # how much larger the network should see it; 0: as its voxel size says
     format:str='mrc',      # of the results: mrc, or zarr for OME-Zarr
+    mask:str='',           # its mask, to score against; of many, a list (CSV) names them
+    ignore:str='auto',     # mask value that means not annotated: auto (2 beside 0 and 1), none, a number
+    label:str='',          # mask values that are membrane, as 1 or 1,3; empty: all above 0
+    empty:str='auto',      # what a slice of the mask without membrane means: background, unlabelled, or auto
+    trust_mask:bool=False, # take the mask as it is, though it would fit far better turned or shifted
     overwrite:bool=False,  # replace older results in the output folder
     workers:int=0,         # of many tomograms, how many at a time; 0: one a core
     scheduler:str='',      # of many tomograms, the address of a dask scheduler; empty: this machine
@@ -105,16 +110,17 @@ def membrane_infer(
     options = dict(
         weights=weights, threshold=threshold, tile=tile, tta=tta, engine=engine, precision=precision,
         device=device, min_size=min_size, density=density, pixel=pixel, zoom=zoom,
-        format=format, overwrite=overwrite)
+        format=format, overwrite=overwrite, ignore=ignore, label=label, empty=empty, trust_mask=trust_mask)
     try:
         _check_left(inspect.signature(membrane_infer).parameters)
         name = _one_name(tomogram, tomo)
         from membrane_nb.scale import infer_many, is_many # loads torch, which then knows how to wait
         with _ends_cleanly():
             if is_many(name):
+                if mask: raise InputError(f'--mask {mask}: is for one tomogram; wanted a list (CSV) with a column mask')
                 place = dict(workers=workers, scheduler=scheduler, root=Path.cwd())
                 infer_many(name, output, **options, **place)
             else:
-                _infer_one(name, output, **options)
+                _infer_one(name, output, mask=mask, **options)
     except (InputError, OSError) as e: sys.exit(f'membrane_infer: {e}')
     except KeyboardInterrupt: sys.exit('membrane_infer: stopped')

@@ -4,32 +4,34 @@
 
 # %% auto #0
 __all__ = ['LISTS', 'COLUMNS', 'ANSWER', 'GONE', 'is_volume_name', 'is_many', 'Item', 'write_phantoms', 'why_left_out',
-           'list_tomograms', 'file_stamp', 'read_result', 'why_other', 'segment_item', 'import_distributed',
-           'worker_environment', 'cores_for_each', 'dask_setup', 'local_client', 'remote_client', 'hand_out', 'Many',
-           'open_many', 'write_report', 'read_report', 'contact_sheet', 'report_table', 'infer_many']
+           'list_tomograms', 'file_stamp', 'read_result', 'look_at_result', 'why_other', 'segment_item',
+           'import_distributed', 'worker_environment', 'cores_for_each', 'dask_setup', 'local_client', 'remote_client',
+           'hand_out', 'Many', 'open_many', 'write_report', 'read_report', 'contact_sheet', 'report_table',
+           'infer_many']
 
 # %% ../nbs/31_scale.ipynb #e84f83da
-import csv, io, json, logging, os, time
+import csv, io, logging, os, time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from glob import glob
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import torch
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field
 
-from .checks import InputError, check_ranges, existing_file, progress, say
+from .checks import InputError, check_ranges, existing_file, progress, read_json, read_text, say
 from .data import _beside, _read_csv
-from .volume import fingerprint
-from .engine import check_engine, weights_hash
-from .infer import Job, check_options, open_job
+from .engine import check_engine
+from .infer import Job, check_options, open_job, what_decides
 from .phantom import phantom
-from .results import RECORD, Results, output_root
-from .unet import find_weights, load_unet, pick_device, read_card
-from .volume import MRC_SUFFIXES, _find_store, open_volume, volume_name, write_mrc
+from .results import RECORD, Results, damage, output_root
+from .unet import _checked, find_weights, load_unet, pick_device
+from .volume import MRC_SUFFIXES, _find_store, open_volume, same_voxels, volume_name, write_mrc
 
 # %% ../nbs/31_scale.ipynb #6e42b3e2
 LISTS = '.csv', '.tsv'
@@ -202,38 +204,112 @@ def _check_names(
 
 # %% ../nbs/31_scale.ipynb #e4dc0d5a
 def file_stamp(
-    path:str|Path, # a tomogram
-)->list: # bytes and time in ns, or an address; empty where nothing tells
+    path:str|Path, # a tomogram, or a mask
+)->list: # bytes, time in ns, time of the last change in ns; or an address; empty where nothing tells
     "What tells one state of a file from another. What lies at an address is taken to stay."
     if '://' in str(path): return [str(path)]
     if not Path(path).is_file(): return []
     state = Path(path).stat()
-    return [state.st_size, state.st_mtime_ns]
+    return [state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+
+class _Scores(BaseModel):
+    model_config = ConfigDict(strict=True, extra='allow')
+    dice: float|None = None
+
+class _Record(BaseModel):
+    "What this page takes from `segmentation.json`; earlier versions wrote less."
+    model_config = ConfigDict(strict=True, extra='allow')
+    voxels: str                       # fingerprint of the tomogram
+    shape: list[int] = Field(min_length=3, max_length=3)
+    pixel: float                      # Å, 0 where unknown
+    membrane_share: float
+    seconds: float = Field(ge=0)
+    scores: _Scores|None = None
+    asked: dict = {}                  # all else that decides the answer
+    mask: str|None = None             # fingerprint; empty: there was none; None: not kept
+    precision: str = ''
+    stamps: dict[str, list] = {}      # of tomogram and mask, see `file_stamp`
+    stamp: list = []                  # of the tomogram, in earlier versions
 
 def read_result(
     folder:Path, # NAME_membranes
-)->dict: # empty where there is no finished result
-    "What a result was made from."
-    if not (folder/RECORD).exists(): return {}
-    try: record = json.loads((folder/'segmentation.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError): return {}
-    return record if isinstance(record, dict) else {}
+)->dict:
+    "What a result was made from; a record that is damaged raises `InputError`."
+    path = folder/'segmentation.json'
+    return _checked(path, _Record, read_json(path, 'the record of a result')).model_dump()
 
+def look_at_result(
+    folder:Path, # NAME_membranes
+)->tuple: # its record, empty where there is none; names of damaged files, each with a few words
+    "A result that lies there: what it was made from, and which of its files are damaged."
+    wrong = damage(folder)
+    if wrong is None: return {}, {}
+    for path in (folder/'mask.mrc', folder/'prob.mrc'):
+        try:
+            if path.exists(): open_volume(path, pixel=1.)
+        except InputError: wrong.setdefault(path.name, 'is damaged')
+    try: return read_result(folder), wrong
+    except InputError: return {}, {'segmentation.json': 'is damaged'} | wrong
+
+# %% ../nbs/31_scale.ipynb #9b6bf737
 def why_other(
     record:dict, # of a result, from `read_result`
     item:Item,   # the tomogram
-    asked:dict,  # what the result should have been made with
+    asked:dict,  # what the result should have been made with, of `what_decides`
 )->str: # a few words; '' where the result is the one that is wanted
-    "Why a finished result is not that of this tomogram and these parameters."
-    made = record.get('asked')
-    if not isinstance(made, dict): return 'was made by another command, which kept no parameters'
+    "Why a finished result is not that of this tomogram, this mask and these parameters."
+    made = record['asked']
+    if not made: return 'was made by another command of an earlier version, which kept no parameters'
+    earlier = record['mask'] is None
     for name, wanted in asked.items():
-        if made.get(name) == wanted: continue
-        return f'was made with {name} {str(made.get(name))[:12]}, not {str(wanted)[:12]}'
-    stamp = file_stamp(item.file)
-    if stamp and stamp == record.get('stamp'): return ''
-    if fingerprint(open_volume(item.file, pixel=1.)) == record.get('voxels'): return ''
-    return f'was made from other voxels than those of {item.file}'
+        if earlier and name not in made or made.get(name) == wanted: continue
+        if name == 'int8_model' and (record['precision'] != 'int8' or not wanted): continue
+        return f'was made with {name} {_short(made.get(name))}, not {_short(wanted)}'
+    for name in made.keys() - asked.keys():
+        if made[name]: return f'was made with {name} {_short(made[name])}, which this version does not know'
+    return _why_other_tomogram(record, item, asked['pixel']) or _why_other_mask(record, item)
+
+def _short(
+    value, # of a parameter
+)->str:
+    "A value for a sentence."
+    return str(value)[:12] or 'none'
+
+def _is_same(
+    file:str|Path, # as it is now
+    stamp:list,    # of `file_stamp`, then; of an earlier version without its last number
+    voxels:str,    # its fingerprint then
+)->bool:
+    "Whether a file still holds the same voxels."
+    now = file_stamp(file)
+    if stamp and now[:len(stamp)] == stamp: return True
+    return same_voxels(open_volume(file, pixel=1.), voxels)
+
+def _why_other_tomogram(
+    record:dict, # of a result
+    item:Item,   # the tomogram
+    pixel:float, # Å, as the user typed it; 0: what the header says
+)->str: # a few words, or none
+    "Why a result was made of another tomogram, or of other voxel sizes."
+    stamp = record['stamps'].get('tomogram') or record['stamp']
+    if stamp and stamp == file_stamp(item.file): return ''
+    if not _is_same(item.file, stamp, record['voxels']): return f'was made from other voxels than those of {item.file}'
+    size = open_volume(item.file, pixel).pixel
+    if size == record['pixel']: return ''
+    return f'was made with voxels of {record["pixel"]:g} Å, not {size:g}, as {item.file} says now'
+
+def _why_other_mask(
+    record:dict, # of a result
+    item:Item,   # the tomogram, and perhaps a mask
+)->str: # a few words, or none
+    "Why a result was scored with another mask."
+    then = record['mask']
+    if then is None:
+        scored = item.mask or record['scores']
+        return 'was scored by an earlier version, which kept no fingerprint of the mask' if scored else ''
+    if bool(then) != bool(item.mask): return f'was made with {"a" if then else "no"} mask'
+    if not then or _is_same(item.mask, record['stamps'].get('mask', []), then): return ''
+    return f'was scored with another mask than {item.mask}'
 
 # %% ../nbs/31_scale.ipynb #876b1e88
 COLUMNS = 'name', 'file', 'state', 'seconds', 'share', 'dice', 'voxels_per_second', 'worker', 'remark'
@@ -274,18 +350,41 @@ def _worker_name()->str:
 # %% ../nbs/31_scale.ipynb #4b92aeb5
 def _check_weights(
     job:Job,    # of a worker
-    asked:dict, # what the result is made with
+    asked:dict, # what the result is to be made with
 ):
     "Refuse weights that are not those that the run was opened with."
-    if job.record['weights_sha256'] == asked['weights_sha256']: return
-    wanted = 'wanted the same file on all machines'
-    raise InputError(f'{job.weights}: this worker has other weights than the run was opened with; {wanted}')
+    for name, wanted in asked.items():
+        if name == 'int8_model' or job.record['asked'].get(name) == wanted: continue
+        what = 'weights' if name.startswith('weights') else name
+        found = f'this worker has other {what} than the run was opened with'
+        raise InputError(f'{job.weights}: {found}; wanted the same file on all machines')
+
+def _is_cut(
+    path:Path, # of a result
+)->bool:
+    "Whether a file is empty, or ends too early to be read."
+    try:
+        if path.suffix == '.json': read_json(path, 'a record')
+        elif path.suffix == '.mrc': open_volume(path, pixel=1.)
+        else: return not path.stat().st_size
+    except InputError: return True
+    return False
+
+def _clear_damage(
+    folder:Path, # of a damaged result
+    wrong:dict,  # of `look_at_result`
+)->str: # a sentence
+    "Remove files that were cut off, which nobody can want; any other changed file keeps its folder."
+    for path in (folder/name for name in wrong):
+        if path.is_file() and _is_cut(path): path.unlink()
+    name, why = next(iter(wrong.items()))
+    return f'its {name} {why}; made again'
 
 def segment_item(
     item:Item,         # a tomogram
     folder:Path,       # of its result
     options:dict,      # of `open_job`
-    asked:dict,        # what the result is made with, for the record
+    asked:dict,        # what the result is made with, of `what_decides`
     threads:int=0,     # cores to use; 0: as torch says
     pictures:bool=True, # draw them too
 )->dict: # a row of the report
@@ -294,16 +393,19 @@ def segment_item(
     if threads: torch.set_num_threads(threads)
     worker = _worker_name()
     job = None
+    said = []
     silence = io.StringIO()
     try:
         with redirect_stdout(silence), redirect_stderr(silence):
-            earlier = {} if options['overwrite'] else read_result(folder)
-            if earlier and not why_other(earlier, item, asked):
+            earlier, wrong = ({}, {}) if options['overwrite'] else look_at_result(folder)
+            if earlier and not wrong and not why_other(earlier, item, asked):
                 remark = 'was finished by a worker that died before it could say so'
                 return _row_of_record(item, 'done', earlier, remark, worker=worker)
-            job = open_job(item.file, output=folder, mask=item.mask, **options)
+            if wrong: said = [_clear_damage(folder, wrong)]
+            again = options | dict(overwrite=options['overwrite'] or bool(wrong))
+            job = open_job(item.file, output=folder, mask=item.mask, **again)
             _check_weights(job, asked)
-            job.record |= dict(asked=asked, stamp=file_stamp(item.file))
+            job.record['stamps'] = dict(tomogram=file_stamp(item.file), mask=file_stamp(item.mask))
             opened = len(job.notes)
             folder = job.run(pictures)
     except (InputError, OSError) as e:
@@ -311,7 +413,8 @@ def segment_item(
     finally:
         torch.set_num_threads(before)
         if job: job.results.abandon()
-    remark = '; '.join(job.notes[opened:])
+    about_mask = [job.tomo.msk.note] if job.tomo.msk else []
+    remark = '; '.join(about_mask + said + job.notes[opened:])
     return _row_of_record(item, 'done', read_result(folder), remark, worker=worker)
 
 # %% ../nbs/31_scale.ipynb #c9545991
@@ -531,7 +634,8 @@ def _check_output(
     if output.exists() and not output.is_dir():
         raise InputError(f'{output}: is a file; wanted a folder for the results')
     report = output/'report.csv'
-    if report.exists() and report.read_bytes().splitlines()[:1] != [','.join(COLUMNS).encode()]:
+    ours = ','.join(COLUMNS)
+    if report.exists() and read_text(report, 'a report of ours', 100).splitlines()[0] != ours:
         raise InputError(f'{report}: is no report of ours; wanted it out of the way')
     source = Path(tomograms).expanduser()
     if not tomograms or not source.is_dir(): return
@@ -541,19 +645,18 @@ def _check_output(
 
 @patch
 def find_finished(self:Many):
-    "Write down what is finished; a result that was made otherwise raises `InputError`."
+    "Write down what is finished; a result that was made otherwise raises `InputError`, a damaged one is made again."
     others = []
     weights = [self.options['weights']] if self.options['weights'] else []
     for item in self.items:
         folder = self.folder_of(item)
-        record = {} if self.options['overwrite'] else read_result(folder)
-        if not record:
-            Results(folder, item.inputs + weights, True, self.options['overwrite'])
-            continue
+        record, wrong = ({}, {}) if self.options['overwrite'] else look_at_result(folder)
+        if not record and not wrong: Results(folder, item.inputs + weights, True, self.options['overwrite'])
+        if not record: continue
         try: why = why_other(record, item, self.asked)
         except InputError: continue # its worker will say what is wrong with the tomogram
         if why: others.append(f'{folder}: {why}')
-        else: self.rows.append(_row_of_record(item, 'skipped', record, 'was finished before'))
+        elif not wrong: self.rows.append(_row_of_record(item, 'skipped', record, 'was finished before'))
     if not others: return
     also = f' ({len(others) - 1} more like it)' if len(others) > 1 else ''
     raise InputError(f'{others[0]}{also}; wanted overwrite=True, or another output')
@@ -605,23 +708,25 @@ def open_many(
     workers:int=0,         # tomograms at a time on this machine; 0: choose
     threads:int=0,         # of each worker; 0: choose
     root:str|Path='',      # where a folder without a name goes; empty: output/ of the repository
+    label:str='',          # values of the masks that are membrane, '1,3' say; empty: all above 0
+    empty:str='auto',      # what a slice of a mask without membrane means: auto, background, unlabelled
+    trust_mask:bool=False, # take masks as they are, though they would fit far better turned or shifted
 )->Many:
     "Open what a run over many tomograms needs; whatever is wrong raises `InputError` before any work."
-    chosen = dict(min_size=min_size, tta=tta, density=density, pixel=pixel, zoom=zoom)
-    chosen |= dict(engine=engine, precision=precision, format=format)
+    given = dict(locals()) # all parameters
     import_distributed()
-    check_options(chosen | dict(threshold=threshold))
+    check_options(given)
     check_ranges(dict(workers=workers, threads=threads), dict(workers=(0, 1024), threads=(0, 1024)))
     folder = output or Path(root or output_root())/_default_name(tomograms)
     folder = Path(folder).expanduser().absolute()
     _check_output(tomograms, folder)
     file = find_weights(weights).absolute()
     load_unet(file)
-    asked = dict(weights_sha256=weights_hash(file))
-    asked |= dict(threshold=threshold or read_card(file).threshold) | chosen
+    asked = what_decides(given, file)
     again = overwrite or not (tomograms or output) # our own phantoms are always done again
-    options = dict(threshold=threshold, tile=tile, device=device, ignore=ignore, overwrite=again)
-    options |= dict(weights=str(file) if weights else '') | chosen # workers have those that ship
+    options = {name: given[name] for name in signature(open_job).parameters if name in given}
+    for name in ('output', 'root'): del options[name] # each tomogram has its own
+    options |= dict(weights=str(file) if weights else '', overwrite=again) # workers have those that ship
     items = list_tomograms(tomograms or write_phantoms(folder/'phantoms'))
     many = Many(items, folder, options, asked, scheduler, workers, threads, pictures)
     many.find_finished()
@@ -644,9 +749,31 @@ def write_report(
 def read_report(
     folder:str|Path, # of all results
 )->list: # of rows, each a dict of texts
-    "The rows of `report.csv`."
-    path = existing_file(Path(folder)/'report.csv', 'the report of a run over many tomograms')
-    with path.open(newline='', encoding='utf-8') as f: return list(csv.DictReader(f))
+    "The rows of `report.csv`; a damaged one raises `InputError`."
+    path = Path(folder)/'report.csv'
+    wanted = 'the report of a run over many tomograms'
+    text = io.StringIO(read_text(path, wanted, 100), newline='')
+    try: head, *table = csv.reader(text, strict=True)
+    except csv.Error as e: raise InputError(f'{path}: is not CSV ({e}); wanted {wanted}') from None
+    if head != list(COLUMNS): raise InputError(f'{path}: has columns {", ".join(head)[:200]}; wanted {wanted}')
+    for line, fields in enumerate(table, 2):
+        why = _why_no_row(fields)
+        if why: raise InputError(f'{path}: line {line} {why}; wanted {wanted}')
+    return [dict(zip(COLUMNS, fields)) for fields in table]
+
+def _why_no_row(
+    fields:list, # texts of a line of the report
+)->str: # a few words, or none
+    "Why a line is no row of a report."
+    if len(fields) != len(COLUMNS): return f'has {len(fields)} fields, not {len(COLUMNS)}'
+    row = dict(zip(COLUMNS, fields))
+    if row['state'] not in ('done', 'skipped', 'failed'): return f'has the state {row["state"][:40]!r}'
+    for name in ('seconds', 'share', 'dice', 'voxels_per_second'):
+        needed = name == 'share' and row['state'] != 'failed'
+        try: good = np.isfinite(float(row[name] or (np.nan if needed else 0)))
+        except ValueError: good = False
+        if not good: return f'has the {name} {row[name][:40]!r}'
+    return ''
 
 # %% ../nbs/31_scale.ipynb #e7feab89
 @contextmanager
@@ -656,7 +783,7 @@ def _alone(
     "Hold the folder: a second run over many tomograms at the same place raises `InputError`."
     lock = FileLock(folder/'.many.lock')
     try: lock.acquire(timeout=0)
-    except Timeout:
+    except (Timeout, OSError):
         why = 'another run writes there now; wanted another output, or its end'
         raise InputError(f'{folder}: {why}') from None
     try: yield
@@ -738,7 +865,8 @@ def contact_sheet(
     imgs, titles, msks = [], [], []
     for row in (rows[i] for i in some):
         vol = open_volume(row['file'], pixel=1.)
-        mask = next((Path(folder)/f'{row["name"]}_membranes').glob('mask.*')) # MRC or OME-Zarr
+        result = Path(folder)/f'{row["name"]}_membranes'
+        mask = next(result.glob('mask.*'), result/'mask.mrc') # MRC or OME-Zarr
         msk = open_volume(mask, pixel=1.)
         imgs.append(np.asarray(vol[len(vol) // 2]))
         msks.append(np.asarray(msk[len(vol) // 2]))

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo, at_pixel, check_unchanged, read_manifest, read_parts, slabs, split, split_few, split_tomo
-from membrane_nb.grey import Scale, measure_scale
+from membrane_nb.grey import Blank, Scale, measure_scale
 from membrane_nb.mask import Mask, only_near
 from membrane_nb.volume import fingerprint
 from membrane_nb.phantom import phantom
@@ -30,7 +30,8 @@ def test_scaled_values():
     grey = np.array([100, 150, 9999, np.nan, -32768])
     assert (Scale(100., 80., 130., bad=1)(grey[:4]) == np.float32([0, 1, 5, 0])).all()
     assert (Scale(100., 80., 130., sign=-1)(grey[:2]) == np.float32([0, -1])).all()
-    assert (Scale(100., 80., 130., filler=-32768)(np.array([-32768, 125])) == np.float32([0, .5])).all()
+    hole = Blank((1, 1, 2), [np.array([[True, False]])])
+    assert (Scale(100., 80., 130., blank=hole).slice(np.array([[[-32768, 125]]]), 0) == np.float32([0, .5])).all()
     assert Scale(100., 80., 130.).spread(grey)[2] == np.float32((9999 - 100) / 50)
 
 
@@ -73,8 +74,9 @@ def test_voxels_without_data(cell, filler):
     broken[3, 0, 0] = np.inf
     broken[4:6] = filler
     scale = measure_scale(broken)
-    assert (scale.bad, scale.filler, scale.sign) == (6, filler, 1)
-    assert not scale(broken)[4:6].any() and not scale(broken)[2, :5, 0].any() and scale(broken)[3, 0, 0] == 0
+    scaled = np.stack([scale.slice(broken, z) for z in range(len(broken))])
+    assert (scale.bad, scale.sign) == (6, 1) and scale.blank[4:6].all() and scale.blank.share < .15
+    assert not scaled[4:6].any() and not scaled[2, :5, 0].any() and scaled[3, 0, 0] == 0
     rest = np.delete(cell[0], [4, 5], axis=0)
     assert abs(scale.median - np.median(rest)) < .01
 
