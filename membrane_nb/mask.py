@@ -108,8 +108,7 @@ def slices_in_words(
     runs = np.split(zs, np.flatnonzero(np.diff(zs) > 1) + 1)
     words = []
     for run in runs:
-        if len(run) > 2: words.append(f'{run[0]} to {run[-1]}')
-        else: words += [str(z) for z in run]
+        words.append(f'{run[0]} to {run[-1]}' if len(run) > 1 else f'{run[0]}')
     if most and len(words) > most: words[most:] = [f'and {len(words) - most} more']
     return ', '.join(words)
 

@@ -27,7 +27,8 @@ class Anchors:
     ):
         self.tomo = tomo
         self.zs = zs
-        self.annotated = np.arange(zs.start, zs.stop) if tomo.msk is None else tomo.msk.within(zs)
+        annotated = getattr(tomo.msk, 'annotated', np.arange(len(tomo.vol))) # slices
+        self.annotated = annotated[np.isin(annotated, zs)]
         self.shape = len(self.annotated), *tomo.vol.shape[1:] # of the block of these slices
         rows = np.zeros((len(tomo.vol), 1), np.int32) if tomo.msk is None else tomo.rows
         # membrane voxels up to the end of each row

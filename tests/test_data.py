@@ -107,7 +107,7 @@ def test_values_that_mean_not_annotated(cell):
                                                 ('nan', 'auto', 'holds the value nan'), ('negative', 'auto', 'holds the value -1; wanted 0 and above'), ('whole', 'two', "parameter ignore: found 'two'")])
 def test_what_is_no_mask(cell, kind, ignore, said):
     msk = cell[1]
-    kinds = dict(empty=0 * msk, half=msk * np.float32(.5), nan=np.where(msk, np.nan, 0).astype(np.float32), negative=-msk.astype(np.int8), whole=msk)
+    kinds = dict(empty=0 * msk, half=msk * np.float32(.5), nan=np.where(msk, np.nan, 0).astype(np.float32), negative=np.where(np.arange(96) < 8, -1, msk.astype(np.int8)), whole=msk)
     with pytest.raises(InputError, match=said): Mask(kinds[kind], ignore)
 
 

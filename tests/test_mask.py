@@ -138,7 +138,7 @@ def test_slices_that_are_marked_as_not_annotated_do_not_count(cell):
 
 
 def test_slices_in_words():
-    assert [slices_in_words(np.array(zs)) for zs in ([12, 36, 60, 84], range(8), [5], [1, 2, 3, 9, 10])] == ['12, 36, 60, 84', '0 to 7', '5', '1 to 3, 9, 10']
+    assert [slices_in_words(np.array(zs)) for zs in ([12, 36, 60, 84], range(8), [5], [1, 2, 3, 9, 10])] == ['12, 36, 60, 84', '0 to 7', '5', '1 to 3, 9 to 10']
     assert slices_in_words(np.arange(0, 99, 3)).endswith('33, and 21 more') and slices_in_words(np.arange(0, 99, 3), 0).endswith('93, 96')
 
 
