@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .checks import InputError, check_ranges, existing_file
+from .checks import InputError, check_ranges, existing_file, expanded
 from .grey import Blank, Scale, measure_scale, scale_notes, sign_note, widened
 from .mask import Mask, measure_placement, slices_in_words
 from .volume import PIXELS, Resampled, open_volume
@@ -367,7 +367,7 @@ def _beside(
 )->str|Path:
     "A file of a manifest: its name counts from the folder of the manifest."
     if '://' in name: return name
-    return folder/Path(name).expanduser()
+    return folder/expanded(name)
 
 def read_manifest(
     path:str|Path, # CSV: tomogram, mask, split (train, val or test)
@@ -376,7 +376,7 @@ def read_manifest(
     "Open the tomograms of a manifest; the same voxels in two parts raise `InputError`."
     parts = {part: [] for part in PARTS}
     seen = {}
-    at = Path(path).expanduser().parent
+    at = expanded(path).parent
     for tomogram, mask, part in _manifest_rows(path):
         tomo = Tomo.open(_beside(at, tomogram), _beside(at, mask), **options)
         tomo.check_mask()

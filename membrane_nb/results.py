@@ -16,7 +16,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 
-from .checks import InputError, read_json
+from .checks import InputError, expanded, read_json
 
 # %% ../nbs/14_results.ipynb #fcbfabd7
 def repo_root()->Path: # the folder that holds settings.ini, else the current one
@@ -155,12 +155,12 @@ class Results:
         overwrite:bool=False, # an older result of ours may be replaced
         resume:bool=False,    # go on from its checkpoint
     ):
-        self.inputs = [Path(p).expanduser() for p in inputs]
+        self.inputs = [expanded(p) for p in inputs]
         self.given = given
         self.overwrite = overwrite
         self.resume = resume
         self.lock = None
-        folder = Path(folder).expanduser().resolve()
+        folder = expanded(folder).resolve()
         if not 1 <= len(os.fsencode(folder.name)) <= 240:
             raise InputError(f'{folder}: cannot hold results; wanted a name of 1 to 240 bytes')
         self.name = folder.name

@@ -24,7 +24,8 @@ from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
 
-from .checks import InputError, check_ranges, existing_file, progress, read_json, read_text, say
+from .checks import InputError, check_ranges, existing_file, expanded, progress
+from .checks import read_json, read_text, say
 from .data import _beside, _read_csv
 from .engine import check_engine
 from .infer import Job, check_options, open_job, what_decides
@@ -48,7 +49,7 @@ def is_many(
     tomograms:str|Path, # as the user typed it
 )->bool:
     "Whether a name stands for many tomograms: a folder, a pattern, or a list (CSV)."
-    path = Path(tomograms).expanduser()
+    path = expanded(tomograms)
     if path.is_dir(): return not _find_store(path) # of OME-Zarr
     if path.suffix.lower() in LISTS: return True
     return not path.exists() and any(mark in str(path) for mark in '*?[')
@@ -143,7 +144,7 @@ def list_tomograms(
     tomograms:str|Path, # a folder, a pattern or a list (CSV)
 )->list: # of `Item`
     "The tomograms that a name stands for; none, or two of one name, raise `InputError`."
-    path = Path(tomograms).expanduser()
+    path = expanded(tomograms)
     if path.is_dir() and not _find_store(path):
         wanted = f'wanted tomograms in it ({", ".join(MRC_SUFFIXES)})'
         items = _choose(path, sorted(path.glob('[!.]*')))
@@ -193,13 +194,13 @@ def _check_names(
     "Refuse two results of one name, names that are none, and results taken for tomograms."
     known = {}
     for item in items:
-        if not item.name or Path(item.name).name != item.name:
+        if not item.name or Path(item.name).name != item.name or '\0' in item.name:
             raise InputError(f'{item.file}: has the name {item.name!r}; wanted one without a folder')
         if item.name in known:
             wanted = 'wanted names that differ, in a column name of a list (CSV)'
             raise InputError(f'{known[item.name]} and {item.file}: both give {item.name}; {wanted}')
         known[item.name] = item.file
-        if (Path(item.file).parent/RECORD).exists():
+        if os.path.exists(Path(item.file).parent/RECORD):
             raise InputError(f'{item.file}: is the result of a run; wanted tomograms')
 
 # %% ../nbs/31_scale.ipynb #e4dc0d5a
@@ -637,7 +638,7 @@ def _check_output(
     ours = ','.join(COLUMNS)
     if report.exists() and read_text(report, 'a report of ours', 100).splitlines()[0] != ours:
         raise InputError(f'{report}: is no report of ours; wanted it out of the way')
-    source = Path(tomograms).expanduser()
+    source = expanded(tomograms)
     if not tomograms or not source.is_dir(): return
     if source.resolve() in (output.resolve(), *output.resolve().parents):
         wanted = 'wanted an output elsewhere'
@@ -666,7 +667,7 @@ def _default_name(
     tomograms:str|Path, # as the user typed it
 )->str:
     "The folder of all results where none is named."
-    path = Path(tomograms).expanduser().absolute() if tomograms else Path('phantoms')
+    path = expanded(tomograms).absolute() if tomograms else Path('phantoms')
     name = path.stem if path.suffix.lower() in LISTS else path.name
     if set(name) & set('*?[') and not path.exists(): name = 'tomograms'
     return f'{name}_membranes'
@@ -718,7 +719,7 @@ def open_many(
     check_options(given)
     check_ranges(dict(workers=workers, threads=threads), dict(workers=(0, 1024), threads=(0, 1024)))
     folder = output or Path(root or output_root())/_default_name(tomograms)
-    folder = Path(folder).expanduser().absolute()
+    folder = expanded(folder).absolute()
     _check_output(tomograms, folder)
     file = find_weights(weights).absolute()
     load_unet(file)

@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save as to_safetensors
 
 from .checks import (InputError, check_choices, check_known, check_parameters, check_ranges,
-                                existing_file, progress, read_text)
+                                existing_file, expanded, progress, read_text)
 from .data import Tomo, check_unchanged, read_parts, slabs
 from .grey import DENSITIES
 from .mask import Mask, only_near, slices_in_words
@@ -877,7 +877,7 @@ def _place(
     p:dict, # the parameters of a run
 )->Results:
     "The folder of the run, named or after its tomogram."
-    runs = Path(p['output'] or output_root()).expanduser()
+    runs = expanded(p['output'] or output_root())
     data = p['tomo'] or p['manifest']
     default = volume_name(data) if data else 'phantom'
     weights = [_weights_path(name.strip()) for name in (p['init'], *p['blend'].split(','))]

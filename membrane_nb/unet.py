@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .checks import InputError, check_choices, check_ranges, existing_file, read_json, to_json
+from .checks import InputError, check_choices, check_ranges, existing_file, expanded, read_json, to_json
 
 # %% ../nbs/02_unet.ipynb #6228f716
 def _norm(
@@ -433,7 +433,7 @@ def find_weights(
 )->Path:
     "The file of the weights that a user names."
     if str(given) in ('', 'raw'): return pretrained(str(given))
-    return Path(given).expanduser()
+    return expanded(given)
 
 # %% ../nbs/02_unet.ipynb #df84f189
 class Card(BaseModel):
