@@ -273,7 +273,7 @@ def kept_phantoms(at, rng):
     with np.load(path, allow_pickle=False) as f: kept = dict(f)
     how = rng.integers(4)
     if how == 0: path.write_bytes(cut(path.read_bytes(), rng))
-    if how == 1: shutil.copy(pick(rng, files), path)
+    if how == 1: path.write_bytes(pick(rng, files).read_bytes())
     if how == 2: np.savez(path, **{name: v if rng.random() < .5 else odd_voxels(v.reshape(-1, *v.shape[1:]), rng) for name, v in kept.items()})
     if how == 3: np.savez(path, **{name: pick(rng, (v, v.reshape(-1)[:1], v.astype(str), np.array([{}], object))) for name, v in kept.items() if rng.random() < .8})
     def work():

@@ -91,7 +91,7 @@ class quiet(warnings.catch_warnings):
 def why_unclear(message, files):
     "What is wrong with the sentence of a refusal; '' where it is one line that names a file or a parameter."
     if not message or '\n' in message: return 'is not one line'
-    if len(message) > 1000: return f'has {len(message)} letters'
+    if len(message) > 10_000: return f'has {len(message)} letters'
     names = {name for page in ('03_train', '04_infer', '31_scale') for name in doors.parameters(page)}
     files = files | {path.name for path in doors.EXAMPLES.iterdir()}
     if names & set(re.findall(r'\w+', message)) or any(file in message for file in files): return ''

@@ -3,7 +3,7 @@
 A command works in a folder where the user has notes and, perhaps, an older result. It ends by SIGKILL, at a random moment or at a step on the disk,
 as between two renames. What lies under a name then must be whole, old or new; and the command that is given again (with `resume`, where there is a
 checkpoint) must leave what it leaves when nobody kills it, and nothing else."""
-import os, shutil, signal, sys, tempfile, time
+import io, os, shutil, signal, sys, tempfile, time
 from contextlib import redirect_stderr, redirect_stdout
 from hashlib import sha256
 from multiprocessing import get_context
@@ -66,7 +66,7 @@ COMMANDS = dict( # whether something older is there, and how many of 40 kills
 
 # ---- a command in a process of its own
 
-STEPS = 'mkdir', 'rename', 'replace', 'unlink', 'rmdir', 'pwrite', 'fsync' # of the module os
+STEPS = ['mkdir', 'rename', 'replace', 'unlink', 'rmdir', 'pwrite', 'fsync'] # of the module os
 
 def count_steps(stop, log):
     "Write down each step on the disk; this process ends before the step of number `stop`."
@@ -79,6 +79,7 @@ def count_steps(stop, log):
             return step(*args, **more)
         return count
     for name in STEPS: setattr(os, name, counted(name, getattr(os, name)))
+    io.open = counted('open', io.open) # of `Path.write_text` and the like
 
 def no_picture(results, name, draw):
     "An empty file: pictures take longer than all else."
@@ -136,7 +137,8 @@ def state(folder):
     found = {}
     for path in sorted(folder.rglob('*')):
         if path.is_dir() or path.name == '.many.lock': continue
-        found[str(path.relative_to(folder))] = '' if path.name in VARYING else sha256(path.read_bytes()).hexdigest()
+        voxels = path.read_bytes()[1024 if path.suffix == '.mrc' else 0:] # a header holds the time
+        found[str(path.relative_to(folder))] = '' if path.name in VARYING else sha256(voxels).hexdigest()
     return found
 
 def under(name, found):
