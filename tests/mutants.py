@@ -103,7 +103,7 @@ MUTANTS = {
     '15_volume': [
         ('max(sides) > 1.01 * min(sides)', 'max(sides) > 9 * min(sides)'),
         ('img -= first\n', 'pass\n'),
-        ('abs(int(little.nx)) <= abs(int(big.nx))', 'True'),
+        ("min(_as_record(raw, '<'), _as_record(raw, '>'), key=_oddness)", "_as_record(raw, '<')"),
         ('def __getitem__(self, key): return np.array(self._map()[key])', 'def __getitem__(self, key): return self._map()[key]'),
         ('h.nsymbt = len(like.extended)', 'h.nsymbt = 0'),
         ('for name in _GEOMETRY:', 'for name in _GEOMETRY[:3]:'),
