@@ -36,7 +36,7 @@ MUTANTS = {
     '04_infer': [
         ('found = img >= self.threshold', 'found = img >= .5'),
         ('min(1, depth * nm / 20)', '1'),
-        ('np.bincount(piece, sizes)[piece] >= fewest', 'np.bincount(piece, sizes)[piece] > fewest'),
+        ('voxels[piece] >= fewest', 'voxels[piece] > fewest'),
         ('.flip(in_plane)', ''),
     ],
     '10_phantom': [
