@@ -17,7 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import many
 import train_speed
 from membrane_nb import data, engine, infer
-from membrane_nb.data import Tomo, measure_scale, slabs
+from membrane_nb.data import Tomo, slabs
+from membrane_nb.grey import measure_scale
 from membrane_nb.infer import open_job
 from membrane_nb.phantom import phantom
 from membrane_nb.results import output_root

@@ -7,7 +7,7 @@ import torch
 from conftest import ROOT
 from safetensors.torch import load_file
 
-from membrane_nb.data import fingerprint
+from membrane_nb.volume import fingerprint
 from membrane_nb.infer import open_job
 from membrane_nb.metrics import scores, tally
 from membrane_nb.phantom import phantom

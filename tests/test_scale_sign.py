@@ -6,11 +6,10 @@ import pytest
 
 from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo, at_pixel
-from membrane_nb.infer import adapt_network, find_sign, open_job
+from membrane_nb.infer import find_sign, open_job
 from membrane_nb.metrics import scores, tally
 from membrane_nb.phantom import phantom
-from membrane_nb.raw import raw_phantom
-from membrane_nb.unet import load_unet, pretrained, read_card, read_provenance
+from membrane_nb.unet import load_unet, pretrained
 from membrane_nb.volume import open_volume, write_mrc
 
 
@@ -77,28 +76,3 @@ def test_zooms_are_tried_in_the_pixels_of_the_slice(cell, tmp_path):
     assert [prob.shape for prob in probs] == [(128, 128)] * 3 and all(0 <= prob.min() and prob.max() <= 1 for prob in probs)
     folder = job.run(pictures=False)
     assert abs(probs[0] - open_volume(folder/'prob.mrc')[6]).mean() < .02
-
-
-def test_adapted_weights_are_written_like_any_others(cell, tmp_path):
-    job = open_job(cell[0], output=tmp_path/'out', adapt=True, device='cpu')
-    folder = job.run(pictures=False)
-    assert len(job.looks) == 2 and any('adapted to it' in note for note in job.notes)
-    card, seen = read_card(folder/'weights.safetensors'), read_provenance(folder/'weights.safetensors')
-    assert card.threshold == read_card(pretrained()).threshold and card.model_extra['adapted_to'] == 'dark.mrc'
-    assert seen[0]['tomogram'] == job.tomo.voxels and len(seen) == 1 + len(read_provenance(pretrained()))
-    again = open_job(cell[0], folder/'weights.safetensors', tmp_path/'again', device='cpu').run(pictures=False)
-    assert abs(open_volume(again/'prob.mrc')[6] - open_volume(folder/'prob.mrc')[6]).max() < 1e-3
-
-
-def test_adapting_changes_no_network_that_it_was_given():
-    vol, _, pixel = raw_phantom(12, (8, 64, 64))
-    net = load_unet(pretrained())
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    adapt_network(net, Tomo(vol, pixel=pixel), .3, steps=2)
-    assert all((value == before[name]).all() for name, value in net.state_dict().items())
-
-
-def test_a_picture_too_small_to_adapt_to(tmp_path):
-    vol = np.random.default_rng(0).standard_normal((9, 12, 40)).astype(np.float32)
-    path = write_mrc(tmp_path/'thin.mrc', vol, 10.).path
-    with pytest.raises(InputError, match='wanted 16 pixels to adapt to'): open_job(path, output=tmp_path/'out', adapt=True, device='cpu')
