@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from .checks import InputError, check_ranges, existing_file, expanded
-from .grey import Blank, Scale, measure_scale, scale_notes, sign_note, widened
+from .blank import Blank, widened
+from .grey import Scale, measure_scale, scale_notes, sign_note
 from .mask import Mask, measure_placement, slices_in_words
 from .volume import PIXELS, Resampled, open_volume
 

@@ -26,7 +26,8 @@ from torch import nn
 
 from .checks import InputError, check_choices, check_ranges, progress, say, to_json
 from .data import Tomo, check_unchanged, slabs
-from .grey import DENSITIES, Blank, Scale, measure_scale, widened
+from .blank import Blank, widened
+from .grey import DENSITIES, Scale, measure_scale
 from .engine import ENGINES, PRECISIONS, Behind, Predict, Torch, ahead, central_slab
 from .engine import check_engine, pick_engine, read_blocks, read_int8, weights_hash
 from .mask import slices_in_words

@@ -6,7 +6,8 @@ import pytest
 from scipy.ndimage import distance_transform_edt, gaussian_filter, rotate
 
 from membrane_nb.data import Tomo, slabs
-from membrane_nb.grey import Blank, find_blank, measure_scale, widened
+from membrane_nb.blank import Blank, find_blank, widened
+from membrane_nb.grey import measure_scale
 from membrane_nb.infer import open_job
 from membrane_nb.metrics import tally
 from membrane_nb.phantom import phantom, random_phantom

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo, at_pixel, check_unchanged, read_manifest, read_parts, slabs, split, split_few, split_tomo
-from membrane_nb.grey import Blank, Scale, measure_scale
+from membrane_nb.blank import Blank
+from membrane_nb.grey import Scale, measure_scale
 from membrane_nb.mask import Mask, only_near
 from membrane_nb.volume import fingerprint
 from membrane_nb.phantom import phantom

@@ -38,7 +38,7 @@ def test_exported_and_clean(run, tmp_path):
 
 def test_the_house_is_complete():
     assert {'index.ipynb', '00_data.ipynb', '01_sampler.ipynb', '02_unet.ipynb', '03_train.ipynb', '04_infer.ipynb'} < set(NOTEBOOKS)
-    assert len(NOTEBOOKS) == 21
+    assert len(NOTEBOOKS) == 22
 
 
 def test_nothing_unused_or_unknown(run):
