@@ -73,6 +73,7 @@ def count_steps(stop, log):
     done = []
     def counted(name, step):
         def count(*args, **more):
+            if name == 'open' and 'r' in str(more.get('mode', [*args, 'r', 'r'][1])): return step(*args, **more)
             print(name, file=log, flush=True)
             if len(done) == stop: os.kill(os.getpid(), signal.SIGKILL)
             done.append(name)
