@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from .checks import InputError, check_ranges, existing_file, expanded
+from .blank import Blank, widened
 from .grey import Scale, measure_scale, scale_notes, sign_note
-from .mask import Mask
-from .volume import Resampled, fingerprint, open_volume
+from .mask import Mask, measure_placement, slices_in_words
+from .volume import PIXELS, Resampled, open_volume
 
 # %% ../nbs/00_data.ipynb #215db3cf
 def split(
@@ -52,10 +53,21 @@ def split_few(
         if not len(mine):
             wanted = f'wanted at least three, {k} or more apart'
             wanted += f', to train, validate and test with k={k}'
-            raise InputError(f'{name}: has {len(marked)} annotated slices; {wanted}')
+            raise InputError(f'{name}: has {len(marked)} annotated slices; {wanted}{_too_near(marked, k)}')
         parts[part] = range(int(mine[0]), int(mine[-1]) + 1)
         left = left[left <= mine[0] - k]
     return dict(reversed(parts.items()))
+
+def _too_near(
+    marked:np.ndarray, # annotated slices, rising
+    k:int,             # slices a patch reads
+)->str: # '; too near are 5 and 9, 9 and 12'
+    "Which annotated slices cannot serve two parts, at most three pairs."
+    pairs = [(a, b) for a, b in zip(marked[:-1], marked[1:]) if b - a < k]
+    if not pairs: return ''
+    words = [f'{a} and {b}' for a, b in pairs[:3]]
+    if len(pairs) > 3: words.append(f'{len(pairs) - 3} more pairs')
+    return f'; too near are {", ".join(words)}'
 
 # %% ../nbs/00_data.ipynb #ffb76825
 def at_pixel(
@@ -65,9 +77,10 @@ def at_pixel(
     name:str,     # for the message
     spread:float=1.2, # factor by which voxels may be finer or coarser
     zoom:float=0.,    # how much larger the network should see it; 0: as the voxel sizes say
+    blank:Blank=None, # what holds no data; None: all is data
 )->tuple: # what the network should see, sentences for the reader
     "The volume, resampled where its voxels are finer or coarser than the network knows, up to threefold."
-    if zoom: return _zoomed(vol, zoom, f'{name}: as the parameter zoom says')
+    if zoom: return _zoomed(vol, zoom, f'{name}: as the parameter zoom says', blank)
     theirs = f'the {wanted:g} Å of the weights'
     if not wanted: return vol, []
     if not pixel:
@@ -79,31 +92,63 @@ def at_pixel(
         said = f'its voxels of {pixel:g} Å are too far from {theirs} to resample; expect little'
         return vol, [f'{name}: {said}']
     why = f'{name}: its voxels are {pixel:g} Å, those of the weights {wanted:g} Å'
-    return _zoomed(vol, ratio, why)
+    return _zoomed(vol, ratio, why, blank)
 
 def _zoomed(
     vol,        # (z, y, x)
     zoom:float, # above 1: larger
     why:str,    # for the note
+    blank:Blank, # what holds no data; None: all is data
 )->tuple: # the volume with more or fewer voxels, a sentence
     "A volume resampled by a factor."
     shape = tuple(max(1, round(n * zoom)) for n in vol.shape)
     if shape == vol.shape: return vol, []
-    return Resampled(vol, shape), [f'{why}; resampled from {vol.shape} to {shape} and back']
+    return Resampled(vol, shape, blank), [f'{why}; resampled from {vol.shape} to {shape} and back']
 
 # %% ../nbs/00_data.ipynb #6fe1d8ab
 def _open_mask(
-    mask:str|Path,   # a volume (MRC)
+    mask:str|Path,   # a volume (MRC or OME-Zarr)
     vol,             # the tomogram
+    pixel:float,     # Å, where headers are wrong; 0: what they say
     folder:str|Path, # where packed files are unpacked
 ): # a `Volume`
     "The mask of a tomogram, not yet read; the tomogram itself, or another shape, raises `InputError`."
-    raw = open_volume(mask, vol.pixel or 1., folder)
+    try: raw = open_volume(mask, pixel, folder)
+    except InputError: raw = open_volume(mask, vol.pixel or 1., folder) # its voxel size may be no size
     if raw.path.samefile(vol.path):
         raise InputError(f'{raw.path}: is named as tomogram and as mask; wanted two files')
     if raw.shape != vol.shape:
         raise InputError(f'{raw.path}: has shape {raw.shape}; wanted {vol.shape}, as the tomogram')
     return raw
+
+def _headers_differ(
+    raw, # the mask, a volume
+    vol, # the tomogram, a volume
+)->list: # a sentence or none
+    "What the header of a mask says otherwise than that of its tomogram."
+    words = []
+    if raw.pixel and vol.pixel and abs(raw.pixel / vol.pixel - 1) > .01:
+        words.append(f'voxels of {raw.pixel:g} Å (the tomogram: {vol.pixel:g})')
+    places = dict(origin=(raw.origin, vol.origin))
+    if type(raw) is type(vol): places |= dict(start=(_start(raw), _start(vol))) # a store has no start
+    for what, (here, there) in places.items():
+        if np.allclose(here, there, rtol=.01, atol=.01 * (vol.pixel or 1)): continue
+        words.append(f'its {what} at {_triple(here)} (the tomogram: {_triple(there)})')
+    if not words: return []
+    so = 'voxels are compared one by one, as if the headers were equal'
+    return [f'{raw.path.name}: its header says {", ".join(words)}; {so}']
+
+def _start(
+    vol, # a volume
+)->tuple: # x, y, z in voxels
+    "Where a volume begins, as its header counts voxels."
+    return tuple(int(vol.header[f'n{a}start']) for a in 'xyz')
+
+def _triple(
+    numbers:tuple, # x, y, z
+)->str: # '1, 2, 3'
+    "Three numbers for a sentence."
+    return ', '.join(f'{n:.6g}' for n in numbers)
 
 def _files(
     vol, # an array or a volume
@@ -125,32 +170,69 @@ class Tomo:
     spread:float = 1.2    # factor by which voxels may be finer or coarser
     zoom:float = 0.       # how much larger the network should see it; 0: as the voxel sizes say
     notes:list = field(default_factory=list) # sentences for the reader
+    label:str = ''        # values of the mask that are membrane, '1,3' say; empty: all above 0
+    empty:str = 'auto'    # what a slice without membrane means: auto, background or unlabelled
+    trust_mask:bool = False # take the mask as it is, though it would fit far better turned or shifted
 
     def __post_init__(self):
-        options = dict(spread=self.spread, zoom=self.zoom)
-        self.seen, resampled = at_pixel(self.vol, self.pixel, self.wanted, self.name, **options)
         with ThreadPoolExecutor(1) as pool: # the mask is read meanwhile
             mask = pool.submit(self._read_mask)
-            self.scale = measure_scale(self.seen, self.name, self.density)
-        self.voxels = self.scale.voxels if self.seen is self.vol else fingerprint(self.vol)
+            resampled = self._measure()
         self.notes = [*self.notes, *resampled]
         self.sign_at = len(self.notes) # where the note on its sign stands
         self.notes += scale_notes(self.scale, self.name, self.density)
         self.files = _files(self.vol)
+        self.ours = isinstance(self.msk, Mask) # made by a program, for this tomogram
+        self.misfit = ''
         self.msk = mask.result()
         if self.msk is not None: self._take_mask()
+
+    def _measure(self):
+        "Find blank space, choose what the network sees, and measure its scale; sentences on resampling come back."
+        self.scale = measure_scale(self.vol, self.name, self.density)
+        self.voxels = self.scale.voxels
+        self.blank = self.scale.blank
+        options = dict(spread=self.spread, zoom=self.zoom, blank=self.blank or None)
+        self.seen, notes = at_pixel(self.vol, self.pixel, self.wanted, self.name, **options)
+        if self.seen is self.vol: return notes
+        blank = Blank(self.seen.shape)
+        if self.blank: blank = widened(Blank(self.seen.shape, map(self.seen.blank_at, range(len(self.seen)))))
+        self.scale = measure_scale(self.seen, self.name, self.density, blank)
+        return notes
 
     def _read_mask(self):
         "The mask, made binary; None where there is none."
         if self.msk is None or isinstance(self.msk, Mask): return self.msk
         path = getattr(self.msk, 'path', None)
-        return Mask(self.msk, self.ignore, path.name if path else f'mask of {self.name}')
+        name = path.name if path else f'mask of {self.name}'
+        return Mask(self.msk, self.ignore, name, self.label, self.empty)
 
     def _take_mask(self):
-        "Say what the mask holds."
+        "Say what the mask holds, and hold it against the tomogram."
         self.files += _files(self.msk.vol)
+        self.notes += getattr(self.msk.vol, 'notes', [])
         self.rows = self.msk.rows
         self.notes.append(self.msk.note)
+        if not self.trust_mask: self.msk.check_share()
+        if self.ours or not self.rows.any(): return
+        placement = measure_placement(self.vol, self.msk, self.scale)
+        said = placement.in_words(self.msk.name)
+        if placement.better:
+            self.misfit = '' if self.trust_mask else said
+            said += '; kept as it is (trust_mask)' if self.trust_mask else '; training and scoring refuse it'
+        if said: self.notes.append(said)
+
+    def check_mask(self):
+        "Refuse, with `InputError`, a mask that would fit far better turned or shifted."
+        if not self.misfit: return
+        raise InputError(f'{self.misfit}; wanted it so, or trust_mask=True to keep it as it is')
+
+    def no_blank(self,
+        prob:np.ndarray, # (y, x) probabilities of a slice of `vol`
+        z:int,           # its number
+    )->np.ndarray: # (y, x)
+        "The probabilities without those in blank space and within two voxels of it."
+        return np.where(self.blank.near[z], 0, prob) if self.blank else prob
 
     def take_sign(self,
         sign:int, # 1: dark, -1: bright
@@ -162,9 +244,16 @@ class Tomo:
 
     @property
     def membrane_range(self):
-        "From the first to the last slice with membrane in its mask."
+        "From the first to the last slice with membrane in its mask; all slices where there is none."
         z = np.flatnonzero(self.rows.any(axis=1))
+        if not len(z): return range(len(self.rows))
         return range(int(z[0]), int(z[-1]) + 1)
+
+    @property
+    def middle(self):
+        "The middle one of the annotated slices; without a mask, of all slices."
+        zs = range(len(self.vol)) if self.msk is None else self.msk.annotated
+        return int(zs[len(zs) // 2])
 
     @classmethod
     def open(cls,
@@ -177,12 +266,17 @@ class Tomo:
         spread:float=1.2,   # factor by which voxels may be finer or coarser
         zoom:float=0.,      # how much larger the network should see it; 0: as the voxel sizes say
         folder:str|Path='', # where packed files are unpacked; empty: the folder for temporary files
+        label:str='',       # values of the mask that are membrane, '1,3' say; empty: all above 0
+        empty:str='auto',   # what a slice without membrane means: auto, background or unlabelled
+        trust_mask:bool=False, # take the mask as it is, though it would fit far better turned or shifted
     ):
         "Open a tomogram and its mask."
-        check_ranges(dict(pixel=pixel), dict(pixel=(0, 1000)))
+        if pixel: check_ranges(dict(pixel=pixel), dict(pixel=PIXELS))
         vol = open_volume(tomo, pixel, folder)
-        msk = _open_mask(mask, vol, folder) if mask else None
-        return cls(vol, msk, vol.pixel, vol.path.name, density, ignore, wanted, spread, zoom, vol.notes)
+        msk = _open_mask(mask, vol, pixel, folder) if mask else None
+        notes = vol.notes + (_headers_differ(msk, vol) if mask else [])
+        about = dict(label=label, empty=empty, trust_mask=trust_mask)
+        return cls(vol, msk, vol.pixel, vol.path.name, density, ignore, wanted, spread, zoom, notes, **about)
 
 # %% ../nbs/00_data.ipynb #969eff37
 def check_unchanged(
@@ -199,6 +293,9 @@ def split_tomo(
 )->dict: # train, val, test: ranges of target slices
     "The split of a run: three blocks, or few slices dealt out; too few raise `InputError`."
     annotated = tomo.rows.any(axis=1)
+    if not annotated.any():
+        wanted = 'wanted some to learn from; a tomogram without goes into a manifest, beside others'
+        raise InputError(f'{tomo.msk.name}: has no membrane voxel; {wanted}')
     try:
         parts = split(tomo.membrane_range, k, tomo.name)
     except InputError:
@@ -220,8 +317,10 @@ def _read_csv(
     except UnicodeDecodeError:
         raise InputError(f'{path}: is not text in UTF-8; wanted {wanted}') from None
     kept = {i: line for i, line in enumerate(lines, 1) if line.strip() and not line.startswith('#')}
+    first = next(iter(kept.values()), '')
+    mark = next((mark for mark in ';\t' if mark in first), ',') # as spreadsheets write it
     try:
-        table = list(csv.reader(kept.values(), skipinitialspace=True))
+        table = list(csv.reader(kept.values(), delimiter=mark, skipinitialspace=True))
     except csv.Error as e:
         raise InputError(f'{path}: is not CSV ({e}); wanted {wanted}') from None
     return list(zip(kept, table))
@@ -273,7 +372,7 @@ def _beside(
 
 def read_manifest(
     path:str|Path, # CSV: tomogram, mask, split (train, val or test)
-    **options,     # of `Tomo.open`: density, pixel, ignore, folder
+    **options,     # of `Tomo.open`: density, pixel, ignore, label, empty, trust_mask, folder
 )->dict: # train, val, test: lists of (Tomo, range of slices)
     "Open the tomograms of a manifest; the same voxels in two parts raise `InputError`."
     parts = {part: [] for part in PARTS}
@@ -281,12 +380,17 @@ def read_manifest(
     at = expanded(path).parent
     for tomogram, mask, part in _manifest_rows(path):
         tomo = Tomo.open(_beside(at, tomogram), _beside(at, mask), **options)
+        tomo.check_mask()
         first, name = seen.setdefault(tomo.voxels, (part, tomogram))
         if first != part:
             found = f'{name} ({first}) and {tomogram} ({part}) hold the same voxels'
             wanted = 'wanted each tomogram in one part, or its slices leak'
             raise InputError(f'{path}: {found}; {wanted}')
         parts[part].append((tomo, tomo.membrane_range))
+    for part, tomos in parts.items():
+        if any(tomo.rows.any() for tomo, _ in tomos): continue
+        wanted = 'wanted one tomogram with membrane at least'
+        raise InputError(f'{path}: none of the {part} masks holds membrane; {wanted}')
     return parts
 
 # %% ../nbs/00_data.ipynb #1d957cab
@@ -296,7 +400,7 @@ def read_parts(
     manifest:str, # CSV instead of the two, or empty
     k:int,        # slices a patch reads, odd
     tuning:bool=False, # too few slices to split may train, validate and test all the same
-    **options,    # of `Tomo.open`: density, pixel, ignore, folder
+    **options,    # of `Tomo.open`: density, pixel, ignore, label, empty, trust_mask, folder
 )->dict: # train, val, test: lists of (Tomo, range of slices); empty where nothing was named
     "The parts of a run; what cannot be learnt from raises `InputError`."
     one = tomo or mask
@@ -307,6 +411,7 @@ def read_parts(
     if manifest: return read_manifest(manifest, **options)
     if not tomo: return {}
     opened = Tomo.open(tomo, mask, **options)
+    opened.check_mask()
     try: parts = split_tomo(opened, k)
     except InputError:
         if not tuning: raise
@@ -315,7 +420,7 @@ def read_parts(
         so = 'the scores say how well they were learnt, not how well others will be'
         opened.notes.append(f'{opened.name}: {few}; {so}')
     words = dict(train='train', val='validate', test='test')
-    said = [f'{zs.start} to {zs.stop - 1} to {words[part]}' for part, zs in parts.items()]
+    said = [f'{slices_in_words(opened.msk.within(zs))} to {words[part]}' for part, zs in parts.items()]
     opened.notes.append(f'{opened.name}: slices ' + ', '.join(said))
     return {part: [(opened, zs)] for part, zs in parts.items()}
 
@@ -328,6 +433,6 @@ def slabs(
 ):
     "Yield `(z, slab)` for each centre slice: slab is (k, y, x) float32, scaled."
     order = np.pad(np.arange(len(vol)), k // 2, mode='reflect') # order[z:z + k] lies around z
-    read = lru_cache(k)(lambda i: scale(vol[i]))
+    read = lru_cache(k)(lambda i: scale.slice(vol, i))
     for z in zs:
         yield z, np.stack([read(i) for i in order[z:z + k]])

@@ -207,11 +207,13 @@ def central_slab(
     k:int,          # slices in it, odd
     z:int,          # its middle slice
     wide:int=512,   # pixels along y and x, at most
-    at:tuple=(.5, .5), # where its middle lies, as shares of y and x
+    at:tuple=(),    # where its middle lies, as shares of y and x; empty: the middle of the data
 )->np.ndarray: # (k, y, x) float32, scaled
-    "A part of a slab, its middle if not said otherwise, so that a look at it is quick in any tomogram."
+    "A part of a slab, so that a look at it is quick in any tomogram."
     _, slab = next(slabs(tomo.seen, tomo.scale, k, range(z, z + 1)))
-    return slab[:, *_window(slab.shape[1:], wide, at)]
+    plane = slab.shape[1:]
+    place = _window(plane, wide, at) if at else tomo.scale.middle(plane, z, wide)
+    return slab[:, *place]
 
 def _window(
     plane:tuple, # y, x
@@ -472,7 +474,7 @@ def read_blocks(
         block = np.empty((len(shared) + len(zs), *shape), np.float32)
         block[:len(shared)] = shared
         for i, z in enumerate(zs, len(shared)):
-            block[i] = np.pad(scale(vol[z]), pad, mode='reflect')
+            block[i] = np.pad(scale.slice(vol, z), pad, mode='reflect')
         shared = block[n:]
         yield block
 

@@ -7,7 +7,8 @@ __all__ = ['RECORD', 'LOCK', 'CHECKPOINT', 'repo_root', 'output_root', 'work_at_
            'library_commit', 'versions']
 
 # %% ../nbs/14_results.ipynb #e4f970a1
-import json, os, platform, shutil, subprocess
+import json, os, platform, shutil, subprocess, tempfile
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,8 +28,16 @@ def repo_root()->Path: # the folder that holds settings.ini, else the current on
 
 # %% ../nbs/14_results.ipynb #52e0bdfd
 def output_root()->Path: # MEMBRANE_OUTPUT, else output/ of the repository
-    "The folder of all results where none is named."
-    return Path(os.environ.get('MEMBRANE_OUTPUT') or repo_root()/'output')
+    "The folder of all results where none is named; a temporary one while nbdev tests the pages."
+    given = os.environ.get('MEMBRANE_OUTPUT')
+    if given: return Path(given)
+    if os.environ.get('IN_TEST'): return Path(_while_testing().name)
+    return repo_root()/'output'
+
+@cache
+def _while_testing()->tempfile.TemporaryDirectory: # goes with this process
+    "Where results go while `nbdev_test` runs a page."
+    return tempfile.TemporaryDirectory()
 
 # %% ../nbs/14_results.ipynb #957ee893
 def work_at_root():

@@ -4,19 +4,20 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'RANGES', 'loss_sums', 'bce_dice', 'phantom_parts', 'phantom_code', 'evaluate', 'Alone', 'start_team',
-           'own_share', 'sums_of_all', 'share_cores', 'Fit', 'follow', 'read_checkpoint', 'epoch_in_words', 'check_run',
-           'check_history', 'merge_provenance', 'Run', 'open_run', 'mean_states', 'to_half', 'provenance_of',
-           'run_card', 'scores_in_words', 'write_run', 'show_history', 'show_validation', 'run_training',
-           'page_parameters', 'read_recipe', 'parse_command', 'main']
+           'own_share', 'sums_of_all', 'share_cores', 'Fit', 'follow', 'read_checkpoint', 'write_history',
+           'epoch_in_words', 'check_run', 'check_history', 'merge_provenance', 'Run', 'open_run', 'mean_states',
+           'to_half', 'provenance_of', 'run_card', 'scores_in_words', 'write_run', 'show_history', 'show_validation',
+           'run_training', 'page_parameters', 'read_recipe', 'parse_command', 'main']
 
 # %% ../nbs/03_train.ipynb #e4bb3306
 import argparse, copy, csv, hashlib, json, math, os, reprlib, secrets, sys, time, zipfile
 if __name__ == '__main__': os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # before torch is loaded
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -29,11 +30,11 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save as to_safetensors
 
-from .checks import (InputError, check_choices, check_parameters, check_ranges,
+from .checks import (InputError, check_choices, check_known, check_parameters, check_ranges,
                                 existing_file, expanded, progress, read_text)
 from .data import Tomo, check_unchanged, read_parts, slabs
 from .grey import DENSITIES
-from .mask import Mask, only_near
+from .mask import Mask, only_near, slices_in_words
 from .metrics import choose_threshold, scores, tally
 from .phantom import phantom, random_phantom
 from .raw import hard_phantom, raw_phantom
@@ -42,7 +43,7 @@ from .results import (Results, library_commit, output_root, repo_root, versions,
 from .sampler import Patches, batches
 from .unet import (UNet, _check_plain, _checked, _read_tensors, find_weights, from_state, in_tiles, load_unet,
                               pick_device, predict_slice, pretrained, read_card, read_provenance, write_card)
-from .volume import check_room, first_fingerprint, same_voxels, scratch_folder, volume_name
+from .volume import PIXELS, check_room, first_fingerprint, same_voxels, scratch_folder, volume_name
 
 # %% ../nbs/03_train.ipynb #beb86e4a
 def loss_sums(
@@ -95,7 +96,8 @@ def phantom_parts(
     tomos = []
     for kind, number, (vol, msk, size) in zip(kinds, seeds, made):
         name = f'{kind} {number}'
-        if kind in ('raw phantom', 'hard phantom'): msk = Mask(msk, '2', f'mask of {name}', bare=True)
+        ignore = '2' if kind in ('raw phantom', 'hard phantom') else 'auto'
+        msk = Mask(msk, ignore, f'mask of {name}', empty='background')
         tomo = Tomo(vol, msk, size, name, density='dark')
         tomos.append((tomo, range(len(vol))))
     parts = dict(train=tomos[:n], val=tomos[n:n + few], test=tomos[n + few:])
@@ -209,12 +211,15 @@ def evaluate(
     counts = 0
     for tomo, zs in part:
         tiled = in_tiles(net, tomo.vol.shape)
+        annotated = set(tomo.msk.within(zs))
         for z, slab in slabs(tomo.vol, tomo.scale, net.k, zs):
+            if z not in annotated: continue
             with _autocast(net, precision): logits = predict_slice(tiled, slab)
             logits = logits.float()
             msk = tomo.msk[z]
+            counts = counts + tally(tomo.no_blank(logits.sigmoid().cpu().numpy(), z), msk)
+            if tomo.blank: msk[tomo.blank.near[z]] = 2
             sums += loss_sums(logits, torch.from_numpy(msk).to(logits.device)).cpu().double()
-            counts = counts + tally(logits.sigmoid().cpu().numpy(), msk)
     return sums, counts
 
 def _autocast(
@@ -543,7 +548,7 @@ def _check_same(
 ):
     "Refuse, with `InputError`, a run that would go on with other parameters."
     free = set(_FREE)
-    then = dict(processes=1) | then # which one process does not say
+    then = dict(processes=1, label='', empty='background', trust_mask=False) | then # of older runs, too
     now = dict(processes=1) | now
     if now['schedule'] == 'constant': free.add('epochs') # with a cosine they change every rate
     for name, value in now.items():
@@ -616,6 +621,20 @@ def _copy_state(
     return {name: value.detach().cpu().clone(memory_format=whole)
             for name, value in net.state_dict().items()}
 
+# %% ../nbs/03_train.ipynb #8b74982f
+_COLUMNS = 'epoch', 'train_loss', 'val_loss', 'val_dice', 'seconds'
+
+def write_history(
+    path:Path,     # history.csv
+    rows:list,     # of the history, a dict an epoch
+    mode:str='w',  # w: anew, with a head; a: add the rows
+):
+    "Write rows of the history."
+    with path.open(mode, newline='') as f:
+        table = csv.DictWriter(f, _COLUMNS)
+        if mode == 'w': table.writeheader()
+        table.writerows(rows)
+
 # %% ../nbs/03_train.ipynb #acd7bc8b
 @patch_to(Fit)
 def run(self,
@@ -623,10 +642,15 @@ def run(self,
     about:dict, # plain values to keep with it
 ):
     "Train to the end and yield a row an epoch; a loss that is no number raises `InputError`."
+    writes = self.team.is_main_process
+    told = path.with_name('history.csv')
+    if writes: write_history(told, self.history)
     while not self.finished:
         row = self._epoch(len(self.history))
         self.history.append(row)
-        if self.team.is_main_process: self.save(path, about)
+        if writes:
+            self.save(path, about)
+            write_history(told, [row], 'a')
         yield row
 
 # %% ../nbs/03_train.ipynb #80818dad
@@ -642,7 +666,7 @@ CHOICES = dict(
     norm=('none', 'batch', 'group'), dims=(2, 3), augment=('none', 'flips', 'full'),
     precision=('fp32', 'bf16'), schedule=('cosine', 'constant'), density=DENSITIES)
 RANGES = dict(
-    near=(0, 10**5), pixel=(0, 1000), phantoms=(1, 10_000), phantom_pixel=(0, 100),
+    near=(0, 10**5), pixel=(0, PIXELS[1]), phantoms=(1, 10_000), phantom_pixel=(0, 100),
     phantom_zoom=(1, 3), phantom_raw=(0, 1), phantom_hard=(0, 1), phantom_thick=(1, 20), blend_share=(0, 1),
     threshold=(0, .999),
     k=(1, 99), base=(1, 1024), dropout=(0, .99), patches_per_epoch=(1, 10**9), patch=(32, 4096),
@@ -781,7 +805,7 @@ def _bare(
     bare = [z for z in zs if not tomo.rows[z].any() and (tomo.msk[z] != 2).all()]
     if not bare: return []
     return [f'{tomo.name}: {len(bare)} of its slices {zs[0]} to {zs[-1]} show no membrane and are '
-            'learnt as background; where nobody annotated, set ignore or near']
+            'learnt as background; where nobody annotated, set empty, ignore or near']
 
 # %% ../nbs/03_train.ipynb #76d95595
 @dataclass
@@ -886,8 +910,8 @@ def open_run(
     results = _place(p)
     scratch = scratch_folder(results.folder.parent)
     check_room(scratch, _checkpoint_bytes(p), 'the checkpoint')
-    options = dict(density=p['density'], pixel=p['pixel'], ignore=p['ignore'], folder=scratch)
-    parts = read_parts(p['tomo'], p['mask'], p['manifest'], p['k'], net is not None, **options)
+    options = {name: p[name] for name in ('density', 'pixel', 'ignore', 'label', 'empty', 'trust_mask')}
+    parts = read_parts(p['tomo'], p['mask'], p['manifest'], p['k'], net is not None, folder=scratch, **options)
     results.inputs += [file.path for tomo in _all_tomos(parts) for file in tomo.files]
     results.check() # again, with the files that a manifest names
     notes = _notes(parts, before, p['near'])
@@ -926,7 +950,9 @@ def start(self)->Fit:
     "Make the folder, the phantoms and the network, or go on from the checkpoint."
     p = self.parameters
     self.team.wait_for_everyone() # until all have read what is there
-    if self.team.is_main_process: _say(self.team, *self.results.begin())
+    if self.team.is_main_process:
+        _say(self.team, *self.results.begin())
+        self._link_history()
     self.team.wait_for_everyone()
     self._make_parts()
     threads = share_cores(p['workers'], int(os.environ.get('LOCAL_WORLD_SIZE', 1)))
@@ -940,6 +966,27 @@ def start(self)->Fit:
     fit = Fit(net.to(self.device), patches, self.parts['val'], team=self.team, **settings)
     if self.checkpoint: fit.load(self.checkpoint)
     return fit
+
+@patch_to(Run, as_prop=True)
+def _link(self)->tuple: # its path; where it leads, beside it
+    "NAME.history.csv, which leads to the history of a run that works in a hidden folder."
+    results = self.results
+    path = results.folder.with_name(f'{results.folder.name}.history.csv')
+    return path, f'{results.part.name}/history.csv'
+
+@patch_to(Run)
+def _link_history(self):
+    "Let the history be seen beside the place of the results; a file of that name stays as it is."
+    path, target = self._link
+    if os.path.lexists(path): return
+    try: os.symlink(target, path)
+    except OSError: pass # this file system has no links
+
+@patch_to(Run)
+def _unlink_history(self):
+    "Take the link away: the history lies in the folder of the results."
+    path, target = self._link
+    if path.is_symlink() and os.readlink(path) == target: path.unlink()
 
 @patch_to(Run)
 def _make_parts(self):
@@ -1005,7 +1052,7 @@ def _seen(
 )->dict:
     "A volume in the provenance of some weights."
     return dict(run=0, name=tomo.name, part=part, slices=[zs.start, zs.stop],
-                shape=list(tomo.vol.shape), pixel=tomo.pixel, scale=asdict(tomo.scale),
+                shape=list(tomo.vol.shape), pixel=tomo.pixel, scale=tomo.scale.numbers(),
                 tomogram=tomo.voxels, mask=tomo.msk.voxels)
 
 # %% ../nbs/03_train.ipynb #f5be00aa
@@ -1050,7 +1097,7 @@ def _in_words(
     part:list, # of (Tomo, range of slices)
 )->list: # 'cell.mrc, slices 0 to 57'
     "The volumes of a part, at most eight by name."
-    words = [f'{tomo.name}, slices {zs.start} to {zs.stop - 1}' for tomo, zs in part[:8]]
+    words = [f'{tomo.name}, slices {slices_in_words(tomo.msk.within(zs))}' for tomo, zs in part[:8]]
     if len(part) > 8: words.append(f'and {len(part) - 8} more')
     return words
 
@@ -1073,18 +1120,22 @@ def _story(
     return told
 
 # %% ../nbs/03_train.ipynb #42b37a30
+_NOTHING_LEARNED = ('nothing was learned: the network calls next to no voxel of the validation part '
+                    'membrane; wanted more epochs, another lr, or a mask that fits its tomogram')
+
 def run_card(
     parameters:dict, # of the run
     parts:dict,      # train, val, test: lists of (Tomo, range of slices)
     fit:Fit,         # finished; its network holds the best weights
     before:dict={},  # card of the weights it started from
 )->dict: # what card.json says
-    "Choose the threshold on validation and score test with it."
+    "Choose the threshold on validation and score test with it; without one, `InputError`."
     counts = {}
     for part in ('val', 'test'):
         counts[part] = [evaluate(fit.net, [tomogram], fit.precision)[1] for tomogram in parts[part]]
     chosen = choose_threshold(counts['val'])
     threshold = parameters.get('threshold') or chosen['threshold']
+    if not threshold: raise InputError(_NOTHING_LEARNED)
     return dict(
         parameters=parameters,
         seed=parameters['seed'],
@@ -1110,7 +1161,10 @@ def scores_in_words(
     for part, score in card['scores'].items():
         words = [f'{name} {value:.3f}' for name, value in score.items()]
         lines.append(f'{part}: ' + ', '.join(words))
-    return lines + [f'best epoch {card["best_epoch"]}, threshold {card["threshold"]}']
+    lines.append(f'best epoch {card["best_epoch"]}, threshold {card["threshold"]}')
+    if card['threshold_range'][0] > 0: return lines
+    return lines + ['nothing was learned yet: on validation, to call every voxel membrane is as good '
+                    'as any threshold; train for longer, or change lr']
 
 # %% ../nbs/03_train.ipynb #ffcdb556
 def write_run(
@@ -1122,10 +1176,7 @@ def write_run(
     "Write weights, card, provenance and history."
     (part/'weights.safetensors').write_bytes(to_safetensors(fit.best))
     write_card(part, card, provenance)
-    with open(part/'history.csv', 'w', newline='') as f:
-        table = csv.DictWriter(f, fit.history[0])
-        table.writeheader()
-        table.writerows(fit.history)
+    write_history(part/'history.csv', fit.history)
 
 # %% ../nbs/03_train.ipynb #3f9004cf
 @patch_to(Run)
@@ -1154,6 +1205,7 @@ def finish(self,
                 'validation.png': lambda: show_validation(fit.net, tomo, zs, card['threshold'])}
     for name, draw in pictures.items():
         for note in self.results.picture(name, draw): print(note)
+    self._unlink_history()
     return self.results.finish()
 
 # %% ../nbs/03_train.ipynb #b5d38ed3
@@ -1178,7 +1230,7 @@ def show_history(
 def show_validation(
     net:UNet,             # in eval mode
     tomo:Tomo,            # with a mask
-    zs:range,             # slices
+    zs:range,             # slices; those that are annotated are shown
     threshold:float=None, # of the probability; None: show the probability itself
     n:int=2,              # slices to show
 )->Figure:
@@ -1186,11 +1238,12 @@ def show_validation(
     from membrane_nb.view import overlay, overlay_errors, show_images, to_uint8
     limits = -1.2, 1.2 # scaled grey values shown black and white
     tiled = in_tiles(net, tomo.vol.shape)
-    shown = np.unique(np.linspace(zs.start, zs.stop - 1, n).astype(int)).tolist()
+    zs = tomo.msk.within(zs)
+    shown = zs[np.unique(np.linspace(0, len(zs) - 1, n).astype(int))].tolist()
     imgs, below = [], []
     for z in shown:
         _, slab = next(slabs(tomo.vol, tomo.scale, net.k, range(z, z + 1)))
-        prob = predict_slice(tiled, slab).sigmoid().cpu().numpy()
+        prob = tomo.no_blank(predict_slice(tiled, slab).sigmoid().cpu().numpy(), z)
         img = slab[net.k // 2]
         grey = to_uint8(img, *limits)
         imgs.append(img)
@@ -1229,16 +1282,22 @@ def _say(
 
 # %% ../nbs/03_train.ipynb #413d63ec
 def page_parameters(
-    page:str|Path='', # 03_train.ipynb; empty: that of the repository
+    page:str|Path='', # 03_train.ipynb; empty: that of this library
 )->dict: # `__annotations__` with the types, and the values
     "The parameters that a notebook declares, as its cell sets them."
-    page = page or repo_root()/'nbs'/'03_train.ipynb'
-    path = existing_file(page, 'the page of the repository, which declares the parameters')
+    wanted = 'the page of the repository, which declares the parameters'
+    path = existing_file(page or _own_page(), wanted)
     for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
         if 'parameters' not in cell['metadata'].get('tags', []): continue
         exec(''.join(cell['source']), found := {})
         return found
     raise InputError(f'{path}: has no cell of parameters; wanted 03_train.ipynb')
+
+def _own_page()->Path:
+    "03_train of the repository that this library runs from, else of the one that we work in."
+    name = Path('nbs')/'03_train.ipynb'
+    own = Path(find_spec('membrane_nb').origin).parent.parent/name
+    return own if own.exists() else repo_root()/name
 
 # %% ../nbs/03_train.ipynb #fdefa7c8
 def _options(
@@ -1248,17 +1307,9 @@ def _options(
     parser = argparse.ArgumentParser('python -m membrane_nb.train')
     several = dict(action='append', default=[])
     parser.add_argument('-f', metavar='FILE', **several, help='a recipe (YAML)')
-    parser.add_argument('-p', metavar=('NAME', 'VALUE'), nargs=2, **several, help='a parameter')
+    pair = dict(metavar=('NAME', 'VALUE'), nargs=2)
+    parser.add_argument('-p', '-r', dest='p', **pair, **several, help='a parameter')
     return parser.parse_args(words)
-
-def _from_word(
-    word:str,
-    kind:type, # str, int, float or bool
-): # a value of that kind, or the word where it is none
-    "What a word of the command line means."
-    if kind is bool: return {'True': True, 'False': False}.get(word, word)
-    try: return kind(word)
-    except ValueError: return word
 
 # %% ../nbs/03_train.ipynb #96c9638d
 def read_recipe(
@@ -1287,10 +1338,10 @@ def parse_command(
     kinds = known['__annotations__']
     given = {}
     for recipe in recipes: given |= recipe
-    for name, word in options.p: given[name] = _from_word(word, kinds.get(name, str))
-    for name in given:
-        if name in kinds: continue
-        raise InputError(f'parameter {name}: unknown; wanted one of {", ".join(kinds)}')
+    for name, word in options.p:
+        given[name] = word
+        if kinds.get(name) is bool: given[name] = {'True': True, 'False': False}.get(word, word)
+    check_known(given, kinds)
     return check_parameters(known | given)
 
 # %% ../nbs/03_train.ipynb #442dca6c

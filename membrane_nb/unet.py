@@ -8,7 +8,7 @@ __all__ = ['FLOATS', 'Block', 'UNet', 'show_unet', 'predict_slice', 'halo', 'fus
            'write_card', 'pick_device']
 
 # %% ../nbs/02_unet.ipynb #6beada6b
-import math, os, re, reprlib, warnings, zipfile
+import json, math, os, re, reprlib, warnings, zipfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -530,7 +530,9 @@ def write_card(
     provenance:list, # of dicts, see `read_provenance`
     **other,         # further tables of provenance.json
 ):
-    "Write `card.json` and `provenance.json`; a score that is not a number becomes null."
+    """Write `card.json` and `provenance.json`; a score that is not a number becomes null. A card that
+    `read_card` would refuse raises `InputError`, and nothing is written."""
+    _checked(folder/'card.json', Card, json.loads(to_json(card)))
     rows = ',\n'.join(to_json(row, None) for row in provenance)
     tables = ''.join(f',\n"{name}": {to_json(table)}' for name, table in other.items())
     text = f'{{"data": [\n{rows}\n]{tables}}}\n'

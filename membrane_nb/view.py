@@ -191,10 +191,11 @@ def _show_image(
         img = render_slice(img, lo, hi, None if outline else msk, opacity)
     ax.imshow(img, cmap='gray', vmin=0, vmax=255, origin='lower', extent=extent)
     if not outline or msk is None: return
-    edge = _membrane(_shrink_mask(np.asarray(msk), _step(msk.shape)))
-    if edge.any() and not edge.all() and min(edge.shape) > 1:
-        colour = np.divide(MEMBRANE_COLOUR, 255)
-        ax.contour(edge, [.5], colors=[colour], linewidths=1.2, origin='lower', extent=extent)
+    shrunk = _shrink_mask(np.asarray(msk), _step(msk.shape))
+    for area, colour in ((shrunk == 2, IGNORE_COLOUR), (_membrane(shrunk), MEMBRANE_COLOUR)):
+        if not area.any() or area.all() or min(area.shape) < 2: continue # there is no edge
+        line = dict(colors=[np.divide(colour, 255)], linewidths=1.2)
+        ax.contour(area, [.5], **line, origin='lower', extent=extent)
 
 # %% ../nbs/11_view.ipynb #e00fb497
 def show_images(
@@ -256,14 +257,23 @@ def _pixel(
 def _depths(
     depth:int, # slices of the volume
     n:int,     # slices to show
+    msk=None,  # the annotation; a `Mask` knows its slices
 )->np.ndarray: # z of each
-    "Slices at even distances."
-    return np.unique(((np.arange(n) + .5) * depth / n).astype(int))
+    "Slices at even distances, of those that are annotated."
+    zs = _annotated(depth, msk)
+    return zs[np.unique(((np.arange(n) + .5) * len(zs) / n).astype(int))]
+
+def _annotated(
+    depth:int, # slices of the volume
+    msk=None,  # the annotation; a `Mask` knows its slices
+)->np.ndarray: # z of each
+    "The slices that are annotated; all where nothing says it."
+    return np.asarray(getattr(msk, 'annotated', np.arange(depth)))
 
 def show_slices(
     vol,                # (z, y, x), anything that yields a (y, x) slice for vol[z]
     msk=None,           # (z, y, x), labels or probability
-    zs:list=None,       # slices to show; None: `n` at even distances
+    zs:list=None,       # slices to show; None: `n` at even distances, of those annotated
     n:int=3,            # slices, where `zs` is None
     pixel:float=None,   # Å, for the scale bar; None: what the volume says
     outline:bool=False, # draw the edge of the mask, not a tint
@@ -271,7 +281,7 @@ def show_slices(
 )->Figure:
     "Slices of a volume side by side, with their mask."
     _same_shape(vol, msk)
-    if zs is None: zs = _depths(len(vol), n)
+    if zs is None: zs = _depths(len(vol), n, msk)
     imgs = [np.asarray(vol[z]) for z in zs]
     msks = [] if msk is None else [np.asarray(msk[z]) for z in zs]
     titles = [f'z = {z}' for z in zs]
@@ -283,14 +293,14 @@ def show_errors(
     vol,              # (z, y, x), anything that yields a (y, x) slice for vol[z]
     found,            # (z, y, x), 1 is membrane
     msk,              # (z, y, x), the annotation: 0, 1 and 2 (ignore)
-    zs:list=None,     # slices to show; None: `n` at even distances
+    zs:list=None,     # slices to show; None: `n` of the annotated ones
     n:int=3,          # slices, where `zs` is None
     pixel:float=None, # Å, for the scale bar; None: what the volume says
 )->Figure:
     "Slices of a volume with what was found: true green, false red, missed blue."
     _same_shape(vol, found)
     _same_shape(vol, msk)
-    if zs is None: zs = _depths(len(vol), n)
+    if zs is None: zs = _depths(len(vol), n, msk)
     lo, hi = contrast_limits(vol)
     step = _step(vol.shape[1:])
     imgs = []
@@ -328,11 +338,14 @@ def browse(
     vol,              # (z, y, x), anything that yields a (y, x) slice for vol[z]
     msk=None,         # (z, y, x), labels or probability
     opacity:float=.4, # of the mask, 0..1
+    at:int=None,      # slice to begin with; None: the middle one, of those annotated
 )->VBox: # a slider for z, one for the opacity where there is a mask, and the picture
     "Leaf through the slices of a volume."
     _same_shape(vol, msk)
     lo, hi = contrast_limits(vol)
-    z = IntSlider(len(vol) // 2, 0, len(vol) - 1, description='z', layout=Layout(width='480px'))
+    zs = _annotated(len(vol), msk)
+    if at is None: at = int(zs[len(zs) // 2])
+    z = IntSlider(at, 0, len(vol) - 1, description='z', layout=Layout(width='480px'))
     alpha = FloatSlider(opacity, min=0, max=1, step=.05, description='mask')
     width = min(max(vol.shape[2], 480), 1024)
     picture = Picture(format='jpeg', layout=Layout(width=f'{width}px', max_width='100%'))
@@ -377,13 +390,14 @@ def _panels(
 def show_ortho(
     vol,              # (z, y, x), numpy slicing
     msk=None,         # (z, y, x), labels or probability
-    at:tuple=None,    # (z, y, x) voxel where the cuts meet; None: the middle
+    at:tuple=None,    # (z, y, x) voxel where the cuts meet; None: the middle, of a slice that is annotated
     pixel:float=None, # Å; None: what the volume says; 0: not known
     opacity:float=.4, # of the mask, 0..1
 )->Figure:
     "The xy, zy and xz cuts through one voxel, with a scale bar."
     _same_shape(vol, msk)
-    if at is None: at = [n // 2 for n in vol.shape]
+    zs = _annotated(len(vol), msk)
+    if at is None: at = int(zs[len(zs) // 2]), vol.shape[1] // 2, vol.shape[2] // 2
     z, y, x = at
     imgs = _cuts(vol, at)
     msks = (None, None, None) if msk is None else _cuts(msk, at)

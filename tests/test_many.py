@@ -2,6 +2,7 @@
 import json, os, shutil, signal, subprocess, sys, threading, time
 from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 
 import cloudpickle
 import mrcfile
@@ -13,8 +14,8 @@ from membrane_nb.checks import InputError
 from membrane_nb.infer import _WHERE, open_job, what_decides
 from membrane_nb.phantom import phantom
 from membrane_nb.results import RECORD
-from membrane_nb.scale import (COLUMNS, Item, _alone, _row_of_future, contact_sheet, file_stamp, hand_out, infer_many, is_many, local_client,
-                               open_many, read_report, segment_item, why_other, worker_environment, write_report)
+from membrane_nb.scale import (COLUMNS, Item, Many, _alone, _row_of_future, contact_sheet, file_stamp, hand_out, infer_many, is_many,
+                               list_tomograms, local_client, open_many, read_report, segment_item, why_other, worker_environment, write_report)
 from membrane_nb.unet import pretrained, write_card
 from membrane_nb.volume import first_fingerprint, open_volume, write_mrc
 
@@ -400,6 +401,75 @@ def test_lists_that_are_refused(tmp_path, table, said):
     with pytest.raises(InputError, match=said): open_many(tmp_path/'list.csv', tmp_path/'out')
 
 
+def folder_of(place, *names):
+    "Empty files, and the folders that they need."
+    for name in names:
+        (place/name).parent.mkdir(parents=True, exist_ok=True)
+        (place/name).touch()
+    return place
+
+
+def listed(tomograms):
+    return [str(Path(item.file).name) for item in list_tomograms(tomograms)]
+
+
+IMOD = ('TS_01.st', 'TS_01.st.mdoc', 'TS_01_orig.st', 'TS_01.preali', 'TS_01.ali', 'TS_01_full.rec', 'TS_01.rec', 'TS_01.rec~', 'TS_01.mrc~', 'TS_01.tlt', 'tilt.com',
+        'TS_02.mrc', 'TS_02.mrc.mdoc', 'TS_02_preali.mrc', 'TS_02_ali.mrc', 'TS_02_full_rec.mrc', 'TS_02_rec.mrc', '.TS_03.mrc')
+
+
+@pytest.mark.parametrize('pattern', ['', '*', '**', 'TS_0*', '*.*', '*[12]*'])
+def test_a_folder_as_imod_leaves_it(tmp_path, capsys, pattern):
+    "D11: tilt series, and tomograms before they were trimmed, are left out, and that is said in one sentence."
+    place = folder_of(tmp_path, *IMOD)
+    assert listed(place/pattern) == ['TS_01.rec', 'TS_02_rec.mrc']
+    said = capsys.readouterr().err
+    assert said.count('\n') == 1 and 'TS_01.st is a tilt series' in said and 'TS_01_full.rec is TS_01.rec before it was trimmed' in said
+
+
+def test_what_a_pattern_names_is_not_left_out(tmp_path, capsys):
+    place = folder_of(tmp_path, *IMOD)
+    assert listed(place/'*1.st') == ['TS_01.st'] and listed(place/'*_full.rec') == ['TS_01_full.rec']
+    assert capsys.readouterr().err == ''
+    folder_of(tmp_path/'series', 'TS_01.st', 'TS_02.st.gz')
+    with pytest.raises(InputError, match='series: TS_01.st is a tilt series; wanted tomograms'): list_tomograms(tmp_path/'series')
+
+
+def test_brackets_in_the_name_of_a_folder(tmp_path):
+    "They are its name before they are a pattern, also where the pattern would match another folder."
+    folder_of(tmp_path, 'run[2]/a.mrc', 'run[2]/sub[x]/c.mrc', 'run2/b.mrc', 'cell [1] x.mrc', 'cell [1] y.mrc')
+    assert is_many(tmp_path/'run[2]') and is_many(f'{tmp_path}/run[2]/*.mrc') and not is_many(tmp_path/'cell [1] x.mrc')
+    assert listed(tmp_path/'run[2]') == listed(tmp_path/'run[2]'/'*.mrc') == listed(f'{tmp_path}/run[2]/[ab].mrc') == ['a.mrc']
+    assert listed(f'{tmp_path}/run[2]/**/*.mrc') == ['a.mrc', 'c.mrc'] and listed(f'{tmp_path}/run[2]/sub[x]/*') == ['c.mrc']
+    assert listed(f'{tmp_path}/run[0-9]/*.mrc') == ['b.mrc'] and listed(f'{tmp_path}/cell [1] ?.mrc') == ['cell [1] x.mrc', 'cell [1] y.mrc']
+
+
+@pytest.mark.parametrize('name', ['my cell.mrc', 'zelle_ä.rec', '細胞.mrc', 'CELL.MRC', 'cell.Rec.gz', 'a;b.mrc', 'TS_10.00Apx.mrc', "o'hara.map", 'b.OME.ZARR/.zattrs'])
+def test_names_of_all_kinds(tmp_path, name):
+    folder_of(tmp_path, name)
+    wanted = [name.split('/')[0]]
+    assert listed(tmp_path) == listed(tmp_path/'*') == wanted
+    (tmp_path/'list.csv').write_text(f'tomogram\n{wanted[0]}\n')
+    assert listed(tmp_path/'list.csv') == wanted
+
+
+def test_our_own_results_are_not_taken_as_tomograms(session, done, tmp_path, capsys):
+    "D11: `**` finds them below; they are left out, and that is said."
+    folder_of(tmp_path, 'a.mrc', 'deep/b.mrc', 'results/a_membranes/.membrane_nb.json', 'results/a_membranes/mask.mrc', 'results/a_membranes/prob.zarr/.zattrs')
+    for pattern in ('**', '**/*', '**/*.mrc'): assert listed(tmp_path/pattern) == ['a.mrc', 'b.mrc']
+    assert 'mask.mrc is the result of a run' in capsys.readouterr().err
+    with pytest.raises(InputError, match='a_membranes: mask.mrc is the result of a run; wanted tomograms'): list_tomograms(tmp_path/'results'/'a_membranes')
+
+
+@pytest.mark.parametrize('mark', [',', ';', '\t', ', ', '; '])
+@pytest.mark.parametrize('name', ['list.csv', 'LIST.CSV', 'list.tsv'])
+def test_a_list_as_a_spreadsheet_writes_it(tmp_path, mark, name):
+    folder_of(tmp_path, 'my, cell.mrc', 'b.mrc')
+    rows = ['tomogram', 'mask', 'name'], ['"my, cell.mrc"', '', 'first'], ['b.mrc', 'b;c.msk' if mark[0] != ';' else 'b.msk', '2']
+    (tmp_path/name).write_text('\ufeff' + '\r\n'.join(mark.join(row) for row in rows), encoding='utf-8')
+    assert is_many(tmp_path/name)
+    assert [(Path(item.file).name, item.name, bool(item.mask)) for item in list_tomograms(tmp_path/name)] == [('my, cell.mrc', 'first', False), ('b.mrc', '2', True)]
+
+
 def test_what_is_not_ours_is_left_alone(session, weights, done, tmp_path):
     "A folder of somebody else under the name of a result, a report of another program, and a result as an input."
     (tmp_path/'a_membranes').mkdir()
@@ -490,19 +560,77 @@ def test_the_command_line_says_how_many_failed(session, weights, done, capsys, m
 
 
 def look_around():
-    "In a worker: its threads, how they wait, and the addresses that it listens at."
-    import psutil
-    ports = [c.laddr.ip for c in psutil.Process().net_connections() if c.status == 'LISTEN']
-    return os.environ['OMP_NUM_THREADS'], os.environ['OMP_WAIT_POLICY'], set(ports)
+    "In a worker: its threads, and how they wait."
+    return os.environ['OMP_NUM_THREADS'], os.environ['OMP_WAIT_POLICY']
 
 
-def test_workers_know_their_threads_and_listen_on_this_machine_only():
+def ports():
+    "Where this process and its children listen."
     import psutil
-    before = dict(os.environ)
-    with local_client(1, 3) as client:
-        assert client.submit(look_around).result() == ('3', 'PASSIVE', {'127.0.0.1'})
-        assert {c.laddr.ip for c in psutil.Process().net_connections() if c.status == 'LISTEN'} == {'127.0.0.1'}
-    assert dict(os.environ) == before
+    found = set()
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        try: found |= {c.laddr for c in process.net_connections() if c.status == 'LISTEN'}
+        except psutil.NoSuchProcess: pass
+    assert {address.ip for address in found} <= {'127.0.0.1'}
+    return {address.port for address in found}
+
+
+STRANGER = """
+import asyncio, os, sys
+from distributed import Client
+from distributed.comm import connect
+from distributed.security import Security
+
+Security.temporary().get_connection_args('client') # loads all that it takes
+if os.geteuid() == 0: os.setgroups([]), os.setresgid(65534, 65534, 65534), os.setresuid(65534, 65534, 65534)
+
+async def ask(address, **key):
+    comm = await connect(address, timeout=5, **key)
+    await comm.write(dict(op='identity', reply=True))
+    return await asyncio.wait_for(comm.read(), 5)
+
+async def answer(port, protocol):
+    "Whether a port speaks with one who has no key of the run."
+    own = Security.temporary().get_connection_args('client') if protocol == 'tls' else {}
+    try: return await ask(f'{protocol}://127.0.0.1:{port}', **own)
+    except Exception: return None
+
+for port in map(int, sys.argv[1:]):
+    for protocol in ('tcp', 'tls'):
+        if asyncio.run(answer(port, protocol)): print(port, protocol)
+print('asked')
+"""
+
+
+def strangers_hear(found):
+    "The ports at which another user of the machine, or this one without the key, gets an answer."
+    done = subprocess.run([sys.executable, '-c', STRANGER, *map(str, found)], capture_output=True, text=True, cwd='/')
+    *heard, last = done.stdout.splitlines() or ['']
+    assert last == 'asked', done.stderr[-2000:]
+    return heard
+
+
+def test_nothing_listens_without_a_key(cluster):
+    "X1: another user of a login node could run code as the one who segments. A worker that died is started again in the same way."
+    plain = int(cluster.scheduler_address.rpartition(':')[2])
+    assert strangers_hear([plain]) == [f'{plain} tcp'], 'the question is asked in vain'
+    environment, others = dict(os.environ), ports()
+    with local_client(2, 3) as client:
+        assert client.submit(look_around).result() == ('3', 'PASSIVE')
+        assert len(ports() - others) == 5, 'a scheduler, two workers and their nannies'
+        victim = next(iter(client.run(os.getpid).values()))
+        os.kill(victim, signal.SIGKILL)
+        while len(working := client.run(os.getpid, on_error='ignore')) < 2 or victim in working.values(): time.sleep(.2)
+        mine = ports() - others
+        assert len(mine) == 5 and strangers_hear(mine) == []
+    assert dict(os.environ) == environment
+
+
+@pytest.mark.parametrize('scheduler, key', [('tcp://node1:8786', False), ('node1:8786', False), ('tls://node1:8786', True)])
+def test_a_plain_scheduler_is_remarked_upon(capsys, scheduler, key):
+    "Whoever reaches its port can run code as the one who started it."
+    Many([], Path('out'), {}, {}, scheduler, 0, 1, False)._say_where(SimpleNamespace(nthreads=dict))
+    assert ('has no key: whoever reaches it can run code as you' in capsys.readouterr().err) != key
 
 
 def test_the_page_leaves_the_tomograms_alone(run, session, weights, tmp_path):

@@ -124,9 +124,21 @@ def test_where_relative_paths_start(tmp_path, monkeypatch):
     (tmp_path/'nbs'/'deep').mkdir(parents=True)
     monkeypatch.chdir(tmp_path/'nbs'/'deep')
     monkeypatch.delenv('MEMBRANE_OUTPUT', raising=False)
+    monkeypatch.delenv('IN_TEST', raising=False)
     assert output_root() == repo_root()/'output' == tmp_path/'output'
     work_at_root()
     assert os.getcwd() == str(tmp_path)
     monkeypatch.setenv('MEMBRANE_OUTPUT', '/fast')
     assert str(output_root()) == '/fast'
     assert list(versions()) == ['membrane_nb', 'torch', 'numpy', 'python'] and all(isinstance(v, str) for v in versions().values())
+
+
+def test_nbdev_test_leaves_nothing_under_output(tmp_path, monkeypatch):
+    "nbdev sets IN_TEST while it runs the pages."
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('MEMBRANE_OUTPUT', raising=False)
+    monkeypatch.setenv('IN_TEST', '1')
+    place = output_root()
+    assert place == output_root() and place.is_dir() and repo_root() not in place.parents and tmp_path not in place.parents
+    monkeypatch.setenv('MEMBRANE_OUTPUT', '/fast')
+    assert str(output_root()) == '/fast'

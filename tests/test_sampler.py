@@ -53,7 +53,7 @@ def test_share_of_patches_with_membrane(cell, p):
     "With a single membrane voxel, a random patch hardly ever holds it, an anchored one always."
     one = np.zeros(cell.vol.shape, np.uint8)
     one[9, 50, 70] = 1
-    ds = Patches([(Tomo(cell.vol, one), range(32))], n=2000, size=8, p_membrane=p)
+    ds = Patches([(Tomo(cell.vol, one, empty='background'), range(32))], n=2000, size=8, p_membrane=p)
     held = [z == 9 and y <= 50 < y + 8 and x <= 70 < x + 8 for _, _, z, y, x in map(ds.where, range(2000))]
     assert abs(np.mean(held) - p) < 3 * (p * (1 - p) / 2000) ** .5 + 1e-9
 

@@ -1,5 +1,5 @@
 "Training: what its page does not sweep."
-import csv, json, os, shutil
+import csv, json, os, shutil, sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from membrane_nb.phantom import phantom
 from membrane_nb.results import RECORD, repo_root
 from membrane_nb.sampler import Patches
 from membrane_nb.train import (Alone, Fit, _one_phantom, bce_dice, check_history, check_run, evaluate, loss_sums, open_run, own_share, parse_command,
-                               phantom_parts, provenance_of, run_card, share_cores, start_team, sums_of_all, write_run)
+                               phantom_parts, provenance_of, run_card, scores_in_words, share_cores, start_team, sums_of_all, write_run)
 from membrane_nb.unet import UNet, load_unet, pretrained, read_card, read_provenance, write_card
 from membrane_nb.volume import fingerprint, first_fingerprint, open_volume, write_mrc
 from safetensors.torch import save_file
@@ -436,3 +436,69 @@ def test_weights_so_large_that_they_answer_nan_are_refused_at_once(cell_files, t
     save_file({name: v * 1e36 if name.endswith('weight') else v for name, v in load_unet(pretrained()).state_dict().items()}, path)
     with pytest.raises(InputError, match='answers with NaN or infinite numbers'):
         open_run(parameters(**cell_files, output=tmp_path/'runs', device='cpu', **dict(init='pretrained') | {door: str(path)}))
+
+
+def test_a_network_that_learned_nothing_writes_no_card(small, trained, tmp_path):
+    "D1: its threshold would be 0, which `read_card` refuses."
+    dull = new_fit(small, history=trained.history, best=trained.best)
+    with torch.no_grad(): dull.net.out.bias -= 50
+    with pytest.raises(InputError, match='nothing was learned: the network calls next to no voxel .* wanted more epochs'):
+        run_card(dict(seed=0), small, dull)
+    with torch.no_grad():
+        for weight in dull.net.parameters(): weight *= 0
+    card = run_card(dict(seed=0), small, dull)
+    assert 'nothing was learned yet' in scores_in_words(card)[-1]
+    write_run(tmp_path, dull, card, [])
+    assert 0 < read_card(tmp_path/'weights.safetensors').threshold < 1
+    assert 'nothing was learned' not in scores_in_words(run_card(dict(seed=0), small, trained))[-1]
+
+
+@pytest.mark.parametrize('wrong', [dict(threshold=0.), dict(threshold=1.), dict(threshold=float('nan')), dict(pixel=1e4), dict(spread=.5), dict(density='grey')])
+def test_every_card_is_one_that_is_read(trained, tmp_path, wrong):
+    card = dict(threshold=.5, pixel=None, spread=1.2, density='dark', scores=dict(test=dict(dice=float('nan'))))
+    with pytest.raises(InputError, match=f'card.json: {list(wrong)[0]}: found'): write_run(tmp_path, trained, card | wrong, [])
+    assert not (tmp_path/'card.json').exists()
+    write_run(tmp_path, trained, card, [])
+    assert read_card(tmp_path/'weights.safetensors').pixel == 0
+
+
+def test_a_command_that_learns_nothing_ends_with_one_sentence(run, volumes, tmp_path):
+    "D1: exit 1, no folder takes the name, the checkpoint stays. A mean with weights that call nothing membrane stands for a training that failed."
+    from safetensors.torch import save_file
+    torch.manual_seed(0)
+    state = UNet(3, 4).state_dict()
+    state['out.bias'] -= 1e4
+    save_file(state, tmp_path/'dull.safetensors')
+    files = dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, blend=tmp_path/'dull.safetensors')
+    small = dict(patches_per_epoch=4, patch=32, k=3, base=4, epochs=1)
+    done = run(sys.executable, '-m', 'membrane_nb.train', *(str(w) for n, v in (files | small).items() for w in ('-p', n, v)), '-r', 'name', '01_23')
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith('membrane_nb.train: nothing was learned')
+    assert not (tmp_path/'01_23').exists() and (tmp_path/'.01_23.part'/'last.ckpt').exists()
+
+
+def test_a_run_is_followed_in_a_place_that_is_seen(volumes, tmp_path):
+    "A line an epoch, also of a run that was stopped and goes on; in the end it lies in the folder alone."
+    p = parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, base=4, patch=32, patches_per_epoch=4, epochs=3)
+    followed = tmp_path/'run.history.csv'
+    lines = []
+    for resume in (False, True):
+        run = open_run(p | dict(resume=resume))
+        fit = run.start()
+        for row in fit.run(run.results.part/'last.ckpt', run.about):
+            lines.append(len(followed.read_text().splitlines()))
+            if not resume: break
+        run.results.lock.release(force=True)
+    assert lines == [2, 3, 4]
+    told = followed.read_text()
+    folder = run.finish(fit, run.score(fit))
+    assert (folder/'history.csv').read_text() == told and not os.path.lexists(followed)
+    assert [row['epoch'] for row in csv.DictReader(open(folder/'history.csv'))] == ['1', '2', '3']
+
+
+def test_a_file_of_the_user_is_not_taken_for_the_history(volumes, tmp_path):
+    (tmp_path/'run.history.csv').write_text('mine')
+    run = open_run(parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, base=4, patch=32, patches_per_epoch=4, epochs=1))
+    fit = run.start()
+    for _ in fit.run(run.results.part/'last.ckpt', run.about): pass
+    run.finish(fit, run.score(fit))
+    assert (tmp_path/'run.history.csv').read_text() == 'mine'
