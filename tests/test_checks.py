@@ -2,7 +2,7 @@
 import datetime, os
 
 import pytest
-from membrane_nb.checks import InputError, check_choices, check_parameters, check_ranges, existing_file, progress, to_json
+from membrane_nb.checks import InputError, check_choices, check_parameters, check_ranges, existing_file, progress, read_json, read_text, to_json
 
 NOTEBOOK = dict(__annotations__=dict(epochs=int, lr=float, name=str, on=bool), epochs=3, lr=1, name='a', on=True, In=['# Parameters\nepochs = 3\n'])
 
@@ -120,3 +120,22 @@ def test_progress_yields_and_speaks(capsys, monkeypatch):
 
 def test_json_without_nan():
     assert to_json(dict(a=[float('nan'), 1.], b=(float('inf'),), c='ä'), None) == '{"a": [null, 1.0], "b": [null], "c": "ä"}'
+
+
+@pytest.mark.parametrize('content, said', [
+    (b'', 'is empty'), (b'{', 'is not JSON'), (b'[1]', 'wanted an object'), (b'3', 'wanted an object'), (b'\xff{}', 'is not text in UTF-8'), (b'[' * 10**5, 'is not JSON'),
+    (b'{"a": NaN}', 'is not JSON'), (b'{"a": 1e999}', 'is not JSON'), (b'{"a": "\\ud800"}', 'is not JSON'), (b'{"a": "' + b'x' * 10**6 + b'"}', 'is larger than 0.5 MB')])
+def test_json_that_is_no_record(tmp_path, content, said):
+    (tmp_path/'a.json').write_bytes(content)
+    with pytest.raises(InputError, match=said) as e: read_json(tmp_path/'a.json', 'a record', .5)
+    assert str(e.value).startswith(f'{tmp_path}/a.json: ') and '\n' not in str(e.value) and len(str(e.value)) < 400
+
+
+def test_text_and_records_that_are_whole(tmp_path):
+    (tmp_path/'a.json').write_bytes(b'\xef\xbb\xbf{"a": {"b": [1, null]}}')
+    assert read_json(tmp_path/'a.json', 'a record') == dict(a=dict(b=[1, None])) and read_text(tmp_path/'a.json', 'text')[0] == '{'
+
+
+@pytest.mark.parametrize('name', ['~nobody_has_this_name/a.mrc', 'a\0.mrc', '\0'])
+def test_a_name_that_no_system_takes(name):
+    with pytest.raises(InputError, match='wanted the name of a file'): existing_file(name, 'an MRC file')

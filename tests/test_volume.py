@@ -1,5 +1,5 @@
 "Volumes on disk: every type, byte order and archive; what is refused; what a written file keeps; other voxel sizes."
-import bz2, gzip, io, os, pickle, shlex, subprocess, sys
+import bz2, gzip, hashlib, io, os, pickle, shlex, subprocess, sys
 from pathlib import Path
 
 import mrcfile
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from membrane_nb.checks import InputError
 from membrane_nb.phantom import phantom
-from membrane_nb.volume import Resampled, new_mrc, open_volume, scratch, volume_name, voxel_size, write_mrc
+from membrane_nb.volume import Resampled, fingerprint, first_fingerprint, new_mrc, open_volume, scratch, volume_name, voxel_size, write_mrc
 
 
 @pytest.fixture(scope='module')
@@ -298,3 +298,35 @@ def test_resampled_volumes_without_numbers(cell):
     holes[3, 5, 5], holes[4, 7, 7], holes[9] = np.nan, np.inf, np.nan
     seen = Resampled(holes, (11, 50, 40))[:]
     assert np.isfinite(seen).all() and np.abs(seen).max() <= np.abs(cell).max()
+
+
+WHOLE = np.random.default_rng(0).integers(-100, 100, (5, 7, 9))
+
+@pytest.mark.parametrize('kind', ['i1', '<i2', '>i2', '<f2', '>f2', '<f4', '>f4', '<f8', '>f8'])
+def test_a_fingerprint_is_of_numbers(kind):
+    "Byte order and type do not count, nor do the order of the axes in memory and the sign of zero."
+    assert fingerprint(WHOLE.astype(kind)) == fingerprint(WHOLE.astype('f4')) == fingerprint(np.asfortranarray(WHOLE.astype(kind)))
+    other = WHOLE.astype(kind)
+    other[4, 6, 8] += 1
+    assert fingerprint(other) != fingerprint(WHOLE.astype('f4'))
+    zeros = np.zeros((2, 3, 4), np.float32)
+    assert fingerprint(-zeros) == fingerprint(zeros) == fingerprint(zeros.astype(bool)) != fingerprint(zeros.reshape(2, 4, 3))
+
+
+@pytest.mark.parametrize('kind', ['<i4', '>i4', '<i8', '>i8', '<u4', '>u8'])
+def test_wide_whole_numbers_keep_all_their_digits(kind):
+    large = np.abs(WHOLE) + 2**24
+    assert fingerprint(large.astype(kind)) == fingerprint(large.astype('i8')) != fingerprint((large + 1).astype(kind))
+
+
+def test_the_rule_of_a_fingerprint_is_told_and_stays(cell):
+    "By hand: shape as text, then little-endian numbers; the first rule as it was, with type and byte order."
+    by_hand = hashlib.sha256(b'(16, 96, 96)' + cell.astype('<f4').tobytes()).hexdigest()
+    assert fingerprint(cell) == f'v2:{by_hand}'
+    assert first_fingerprint(cell) == hashlib.sha256(b"((16, 96, 96), '<f4')" + cell.tobytes()).hexdigest()
+
+
+def test_a_fingerprint_of_a_file_is_that_of_its_numbers(cell, tmp_path):
+    numbers = np.rint(cell * 50).astype(np.float32)
+    found = {fingerprint(open_volume(stored(tmp_path/f'{kind[1:]}{kind[0] == ">"}.mrc', numbers.astype(kind)), pixel=1.)) for kind in ('<i2', '>i2', '<f4', '>f4', '<f2')}
+    assert found == {fingerprint(numbers)}
