@@ -274,8 +274,9 @@ def kept_phantoms(at, rng):
     how = rng.integers(4)
     if how == 0: path.write_bytes(cut(path.read_bytes(), rng))
     if how == 1: path.write_bytes(pick(rng, files).read_bytes())
-    if how == 2: np.savez(path, **{name: v if rng.random() < .5 else odd_voxels(v.reshape(-1, *v.shape[1:]), rng) for name, v in kept.items()})
-    if how == 3: np.savez(path, **{name: pick(rng, (v, v.reshape(-1)[:1], v.astype(str), np.array([{}], object))) for name, v in kept.items() if rng.random() < .8})
+    if how == 2: kept |= {name: odd_voxels(np.atleast_1d(v), rng) for name, v in kept.items() if v.dtype.kind != 'U' and rng.random() < .5}
+    if how == 3: kept = {name: pick(rng, (v, v.reshape(-1)[:1], v.astype(str), np.array([{}], object))) for name, v in kept.items() if rng.random() < .8}
+    if how > 1: np.savez(path, **kept)
     def work():
         made = train.phantom_parts(**KEPT, folder=folder)
         return lambda: check_phantoms(made, train.phantom_parts(**KEPT, folder=EXAMPLES/'phantoms'))
