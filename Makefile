@@ -1,11 +1,11 @@
-# make demo | test | lab | docs | bench | env | constraints | clean
+# make demo | test | mutants | lab | docs | bench | env | constraints | clean
 PYTHON ?= python3
 BIN := .venv/bin
 # threads that wait do not keep a busy processor from working; large pages for torch
 export OMP_WAIT_POLICY := PASSIVE
 export THP_MEM_ALLOC_ENABLE := 1
 
-.PHONY: env demo test lab docs bench constraints clean
+.PHONY: env demo test mutants lab docs bench constraints clean
 
 env: .venv/ready
 
@@ -18,13 +18,17 @@ env: .venv/ready
 # all that the demo writes lies in build/demo
 demo: env
 	mkdir -p build/demo
-	$(BIN)/papermill nbs/03_train.ipynb build/demo/train.ipynb -f recipes/quick.yaml -p output build/demo -p name network -p overwrite True
-	$(BIN)/papermill nbs/04_infer.ipynb build/demo/infer.ipynb -p weights build/demo/network/weights.safetensors -p output build/demo/membranes -p overwrite True
-	$(BIN)/papermill nbs/04_infer.ipynb build/demo/shipped.ipynb -p output build/demo/shipped_membranes -p overwrite True
+	$(BIN)/papermill nbs/03_train.ipynb build/demo/train.ipynb -f recipes/quick.yaml -r output build/demo -r name network -p overwrite True
+	$(BIN)/papermill nbs/04_infer.ipynb build/demo/infer.ipynb -r weights build/demo/network/weights.safetensors -r output build/demo/membranes -p overwrite True
+	$(BIN)/papermill nbs/04_infer.ipynb build/demo/shipped.ipynb -r output build/demo/shipped_membranes -p overwrite True
 	@$(BIN)/python benchmarks/demo.py
 
 test: env
 	$(BIN)/python -m pytest tests
+
+# breaks every page on purpose and prints what no lesson or test notices; half an hour
+mutants: env
+	$(BIN)/python tests/mutants.py
 
 lab: env
 	$(BIN)/jupyter lab --notebook-dir . nbs/index.ipynb

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .checks import InputError, check_ranges, existing_file
+from .checks import InputError, check_ranges, existing_file, expanded
+from .blank import Blank, widened
 from .grey import Scale, measure_scale, scale_notes, sign_note
 from .mask import Mask, measure_placement, slices_in_words
-from .volume import Resampled, fingerprint, open_volume
+from .volume import PIXELS, Resampled, open_volume
 
 # %% ../nbs/00_data.ipynb #215db3cf
 def split(
@@ -76,9 +77,10 @@ def at_pixel(
     name:str,     # for the message
     spread:float=1.2, # factor by which voxels may be finer or coarser
     zoom:float=0.,    # how much larger the network should see it; 0: as the voxel sizes say
+    blank:Blank=None, # what holds no data; None: all is data
 )->tuple: # what the network should see, sentences for the reader
     "The volume, resampled where its voxels are finer or coarser than the network knows, up to threefold."
-    if zoom: return _zoomed(vol, zoom, f'{name}: as the parameter zoom says')
+    if zoom: return _zoomed(vol, zoom, f'{name}: as the parameter zoom says', blank)
     theirs = f'the {wanted:g} Å of the weights'
     if not wanted: return vol, []
     if not pixel:
@@ -90,17 +92,18 @@ def at_pixel(
         said = f'its voxels of {pixel:g} Å are too far from {theirs} to resample; expect little'
         return vol, [f'{name}: {said}']
     why = f'{name}: its voxels are {pixel:g} Å, those of the weights {wanted:g} Å'
-    return _zoomed(vol, ratio, why)
+    return _zoomed(vol, ratio, why, blank)
 
 def _zoomed(
     vol,        # (z, y, x)
     zoom:float, # above 1: larger
     why:str,    # for the note
+    blank:Blank, # what holds no data; None: all is data
 )->tuple: # the volume with more or fewer voxels, a sentence
     "A volume resampled by a factor."
     shape = tuple(max(1, round(n * zoom)) for n in vol.shape)
     if shape == vol.shape: return vol, []
-    return Resampled(vol, shape), [f'{why}; resampled from {vol.shape} to {shape} and back']
+    return Resampled(vol, shape, blank), [f'{why}; resampled from {vol.shape} to {shape} and back']
 
 # %% ../nbs/00_data.ipynb #6fe1d8ab
 def _open_mask(
@@ -172,12 +175,9 @@ class Tomo:
     trust_mask:bool = False # take the mask as it is, though it would fit far better turned or shifted
 
     def __post_init__(self):
-        options = dict(spread=self.spread, zoom=self.zoom)
-        self.seen, resampled = at_pixel(self.vol, self.pixel, self.wanted, self.name, **options)
         with ThreadPoolExecutor(1) as pool: # the mask is read meanwhile
             mask = pool.submit(self._read_mask)
-            self.scale = measure_scale(self.seen, self.name, self.density)
-        self.voxels = self.scale.voxels if self.seen is self.vol else fingerprint(self.vol)
+            resampled = self._measure()
         self.notes = [*self.notes, *resampled]
         self.sign_at = len(self.notes) # where the note on its sign stands
         self.notes += scale_notes(self.scale, self.name, self.density)
@@ -186,6 +186,19 @@ class Tomo:
         self.misfit = ''
         self.msk = mask.result()
         if self.msk is not None: self._take_mask()
+
+    def _measure(self):
+        "Find blank space, choose what the network sees, and measure its scale; sentences on resampling come back."
+        self.scale = measure_scale(self.vol, self.name, self.density)
+        self.voxels = self.scale.voxels
+        self.blank = self.scale.blank
+        options = dict(spread=self.spread, zoom=self.zoom, blank=self.blank or None)
+        self.seen, notes = at_pixel(self.vol, self.pixel, self.wanted, self.name, **options)
+        if self.seen is self.vol: return notes
+        blank = Blank(self.seen.shape)
+        if self.blank: blank = widened(Blank(self.seen.shape, map(self.seen.blank_at, range(len(self.seen)))))
+        self.scale = measure_scale(self.seen, self.name, self.density, blank)
+        return notes
 
     def _read_mask(self):
         "The mask, made binary; None where there is none."
@@ -197,6 +210,7 @@ class Tomo:
     def _take_mask(self):
         "Say what the mask holds, and hold it against the tomogram."
         self.files += _files(self.msk.vol)
+        self.notes += getattr(self.msk.vol, 'notes', [])
         self.rows = self.msk.rows
         self.notes.append(self.msk.note)
         if not self.trust_mask: self.msk.check_share()
@@ -212,6 +226,13 @@ class Tomo:
         "Refuse, with `InputError`, a mask that would fit far better turned or shifted."
         if not self.misfit: return
         raise InputError(f'{self.misfit}; wanted it so, or trust_mask=True to keep it as it is')
+
+    def no_blank(self,
+        prob:np.ndarray, # (y, x) probabilities of a slice of `vol`
+        z:int,           # its number
+    )->np.ndarray: # (y, x)
+        "The probabilities without those in blank space and within two voxels of it."
+        return np.where(self.blank.near[z], 0, prob) if self.blank else prob
 
     def take_sign(self,
         sign:int, # 1: dark, -1: bright
@@ -250,7 +271,7 @@ class Tomo:
         trust_mask:bool=False, # take the mask as it is, though it would fit far better turned or shifted
     ):
         "Open a tomogram and its mask."
-        check_ranges(dict(pixel=pixel), dict(pixel=(0, 1000)))
+        if pixel: check_ranges(dict(pixel=pixel), dict(pixel=PIXELS))
         vol = open_volume(tomo, pixel, folder)
         msk = _open_mask(mask, vol, pixel, folder) if mask else None
         notes = vol.notes + (_headers_differ(msk, vol) if mask else [])
@@ -296,8 +317,10 @@ def _read_csv(
     except UnicodeDecodeError:
         raise InputError(f'{path}: is not text in UTF-8; wanted {wanted}') from None
     kept = {i: line for i, line in enumerate(lines, 1) if line.strip() and not line.startswith('#')}
+    first = next(iter(kept.values()), '')
+    mark = next((mark for mark in ';\t' if mark in first), ',') # as spreadsheets write it
     try:
-        table = list(csv.reader(kept.values(), skipinitialspace=True))
+        table = list(csv.reader(kept.values(), delimiter=mark, skipinitialspace=True))
     except csv.Error as e:
         raise InputError(f'{path}: is not CSV ({e}); wanted {wanted}') from None
     return list(zip(kept, table))
@@ -345,7 +368,7 @@ def _beside(
 )->str|Path:
     "A file of a manifest: its name counts from the folder of the manifest."
     if '://' in name: return name
-    return folder/Path(name).expanduser()
+    return folder/expanded(name)
 
 def read_manifest(
     path:str|Path, # CSV: tomogram, mask, split (train, val or test)
@@ -354,7 +377,7 @@ def read_manifest(
     "Open the tomograms of a manifest; the same voxels in two parts raise `InputError`."
     parts = {part: [] for part in PARTS}
     seen = {}
-    at = Path(path).expanduser().parent
+    at = expanded(path).parent
     for tomogram, mask, part in _manifest_rows(path):
         tomo = Tomo.open(_beside(at, tomogram), _beside(at, mask), **options)
         tomo.check_mask()
@@ -410,6 +433,6 @@ def slabs(
 ):
     "Yield `(z, slab)` for each centre slice: slab is (k, y, x) float32, scaled."
     order = np.pad(np.arange(len(vol)), k // 2, mode='reflect') # order[z:z + k] lies around z
-    read = lru_cache(k)(lambda i: scale(vol[i]))
+    read = lru_cache(k)(lambda i: scale.slice(vol, i))
     for z in zs:
         yield z, np.stack([read(i) for i in order[z:z + k]])

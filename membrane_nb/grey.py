@@ -6,11 +6,12 @@
 __all__ = ['DENSITIES', 'Scale', 'skewness', 'measure_scale', 'sign_note', 'scale_notes']
 
 # %% ../nbs/05_grey.ipynb #12d5b1de
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from scipy import fft
 
+from .blank import Blank, even_slices, find_blank
 from .checks import InputError, check_choices
 from .volume import hashed_slices, new_digest
 
@@ -25,17 +26,19 @@ class Scale:
     skew:float = 0.  # of the smoothed grey values: below 0 where density is dark
     sign:int = 1     # -1 where density is bright and is turned
     bad:int = 0      # NaN or infinite voxels
-    filler:float|None = None # grey value of what is no data, far from all others
     voxels:str = ''  # SHA-256 of what was measured, see `fingerprint`
+    blank:Blank|None = field(default=None, compare=False, repr=False) # what holds no data
+
+    def numbers(self)->dict:
+        "The scale for a record, as numbers and words."
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != 'blank'}
 
     def spread(self,
         img:np.ndarray, # any real dtype and shape
-    )->np.ndarray: # float32, same shape; what is no number or no data becomes 0, the background
+    )->np.ndarray: # float32, same shape; what is no number becomes 0, the background
         "The scaled grey values, not clipped."
-        raw = np.asarray(img)
-        out = (raw.astype(np.float32) - self.median) * (self.sign / (self.p95 - self.p5))
+        out = (np.asarray(img).astype(np.float32) - self.median) * (self.sign / (self.p95 - self.p5))
         if self.bad: out[~np.isfinite(out)] = 0
-        if self.filler is not None: out[raw == self.filler] = 0
         return out
 
     def __call__(self,
@@ -44,6 +47,36 @@ class Scale:
         "Scale a part of the volume."
         out = self.spread(img)
         return np.clip(out, -5, 5, out=out)
+
+    def slice(self,
+        vol,             # (z, y, x), what was measured
+        z:int,
+        clip:bool=True,  # to ±5
+    )->np.ndarray: # (y, x) float32
+        "Scale a slice; what is blank becomes 0, the background."
+        out = self(vol[z]) if clip else self.spread(vol[z])
+        if self.blank: out[self.blank[z]] = 0
+        return out
+
+    def middle(self,
+        shape:tuple, # (y, x) of a slice
+        z:int,
+        wide:int=512, # pixels along y and x, at most
+    )->tuple: # slices along y and x
+        "A window around the middle of the data."
+        sides = [(0, n) for n in shape]
+        if self.blank:
+            data = ~self.blank.near[z]
+            sides = [_extent(data.any(axis=1)), _extent(data.any(axis=0))]
+        middles = [(first + stop) // 2 for first, stop in sides]
+        return tuple(slice(max(0, m - wide // 2), m + wide // 2) for m in middles)
+
+def _extent(
+    there:np.ndarray, # bool
+)->tuple: # first place that is true, and one after the last; all where none is
+    "From where to where something is."
+    at = np.flatnonzero(there)
+    return (int(at[0]), int(at[-1]) + 1) if len(at) else (0, len(there))
 
 # %% ../nbs/05_grey.ipynb #40f5d3b8
 _QUANTILES = np.array([.5, .05, .95])
@@ -95,13 +128,15 @@ def _is_filler(
 
 # %% ../nbs/05_grey.ipynb #3b1083cd
 def _count_values(
-    vol,    # (z, y, x), whole numbers of 8 or 16 bits
-    digest, # from `new_digest`
+    vol,         # (z, y, x), whole numbers of 8 or 16 bits
+    digest,      # from `new_digest`
+    blank:Blank, # what holds no data
 )->tuple: # voxels of each grey value, rising; the first grey value
-    "The histogram of a volume."
+    "The histogram of the data of a volume."
     low = int(np.iinfo(vol.dtype).min)
     hist = np.zeros(2**16, np.int64)
-    for img in hashed_slices(vol, digest):
+    for z, img in enumerate(hashed_slices(vol, digest)):
+        if blank: img = img[~blank.near[z]]
         hist += np.bincount(img.ravel().astype(np.intp) - low, minlength=2**16)
     return hist, low
 
@@ -111,6 +146,7 @@ def _of_counts(
 )->tuple: # median, p5, p95; error 0; the filler or None; number of distinct values
     "Quantiles of a histogram without its filler."
     there = np.flatnonzero(hist)
+    if not len(there): return [np.nan] * 3, 0., None, 0
     for end in (there[0], there[-1]):
         rest = hist.copy()
         rest[end] = 0
@@ -124,15 +160,18 @@ def _of_counts(
 def _sample_values(
     vol,              # (z, y, x), floats
     digest,           # from `new_digest`
+    blank:Blank,      # what holds no data
     sample:int=2**22, # voxels to look at, about
-)->tuple: # some grey values; voxels from one to the next; NaN and infinite voxels
+)->tuple: # some grey values of the data; voxels from one to the next; NaN and infinite voxels
     "Every slice of a volume, with its rows and columns thinned."
     step = max(1, int(np.ceil((np.prod(vol.shape, dtype=float) / sample) ** .5)))
     some = []
     bad = 0
-    for img in hashed_slices(vol, digest):
+    for z, img in enumerate(hashed_slices(vol, digest)):
         bad += int(img.size - np.isfinite(img).sum())
-        some.append(img[::step, ::step].ravel().astype(np.float32))
+        thin = img[::step, ::step]
+        if blank: thin = thin[~blank.near[z][::step, ::step]]
+        some.append(thin.ravel().astype(np.float32))
     return np.concatenate(some), step, bad
 
 def _of_values(
@@ -165,10 +204,13 @@ def skewness(
     vol,         # (z, y, x)
     scale:Scale, # of the volume, its sign not turned
 )->float: # below 0 where density is dark
-    "Skewness of the grey values after a band-pass of 2 to 20 pixels, over nine even slices."
+    "Skewness of the grey values after a band-pass of 2 to 20 pixels, over nine even slices, of the data alone."
     total = np.zeros(3)
-    for z in np.unique(np.linspace(0, len(vol) - 1, min(9, len(vol))).astype(int)):
-        img = _band_pass(scale.spread(vol[z]))
+    blank = scale.blank
+    filled = blank.filled() if blank else np.arange(len(vol))
+    for z in filled[even_slices(len(filled), 9)].tolist():
+        img = _band_pass(scale.slice(vol, z, clip=False))
+        if blank: img = img[~blank.near[z]]
         square = np.square(img)
         total += img.size, square.sum(dtype=float), np.vdot(square, img)
     count, square, cube = total
@@ -178,26 +220,35 @@ def skewness(
 # %% ../nbs/05_grey.ipynb #346c8793
 DENSITIES = 'auto', 'dark', 'bright'
 
+def _quantiles(
+    vol,         # (z, y, x)
+    digest,      # from `new_digest`
+    blank:Blank, # what holds no data
+)->tuple: # median, p5, p95; their error; a filler or None; different values; bad voxels
+    "The three numbers of a scale, in one pass."
+    if np.issubdtype(vol.dtype, np.integer): return *_of_counts(*_count_values(vol, digest, blank)), 0
+    values, step, bad = _sample_values(vol, digest, blank)
+    return *_of_values(values, step), bad
+
 def measure_scale(
     vol,                # (z, y, x), an array or a volume: what the network will see
     name:str='volume',  # for the message
     density:str='auto', # what membranes are: dark, bright, or auto (bright: skewness above 0.3)
+    blank:Blank=None,   # what holds no data; None: looked for
 )->Scale:
     "The scale of a volume; one without contrast, or like a mask, raises `InputError`."
     check_choices(dict(density=density), dict(density=DENSITIES))
-    whole = np.issubdtype(vol.dtype, np.integer)
-    if vol.dtype == bool or (whole and vol.dtype.itemsize > 2):
+    if vol.dtype == bool or (np.issubdtype(vol.dtype, np.integer) and vol.dtype.itemsize > 2):
         wanted = 'wanted grey values of 8 or 16 bits, or floats'
         raise InputError(f'{name}: holds {vol.dtype}; {wanted}')
+    if blank is None: blank = find_blank(vol)
     digest = new_digest(vol)
-    bad = 0
-    if whole:
-        quantiles, error, filler, distinct = _of_counts(*_count_values(vol, digest))
-    else:
-        values, step, bad = _sample_values(vol, digest)
-        quantiles, error, filler, distinct = _of_values(values, step)
+    quantiles, error, filler, distinct, bad = _quantiles(vol, digest, blank)
+    if filler is not None:
+        blank = find_blank(vol, filler)
+        quantiles, error, _, distinct, bad = _quantiles(vol, new_digest(vol), blank)
     _check_contrast(quantiles, distinct, name)
-    plain = Scale(*quantiles, error, bad=bad, filler=filler, voxels=digest.hexdigest())
+    plain = Scale(*quantiles, error, bad=bad, voxels=digest.hexdigest(), blank=blank)
     skew = skewness(vol, plain)
     bright = skew > .3 if density == 'auto' else density == 'bright'
     return replace(plain, skew=skew, sign=-1 if bright else 1)
@@ -238,7 +289,7 @@ def scale_notes(
     if scale.bad:
         said = f'{scale.bad} voxels are NaN or infinite; they are treated as background'
         notes.append(f'{name}: {said}')
-    if scale.filler is not None:
-        said = f'the grey value {scale.filler:g} lies far from all others'
-        notes.append(f'{name}: {said} and is taken for missing data; it is treated as background')
+    if scale.blank:
+        said = f'{100 * scale.blank.share:.2g} % of its voxels are blank space'
+        notes.append(f'{name}: {said}; no membrane is looked for there, nor within two voxels of it')
     return notes

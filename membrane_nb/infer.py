@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['Mirrored', 'segment', 'sign_votes', 'find_sign', 'Pieces', 'remove_small', 'fewest_voxels', 'Job', 'start_device',
-           'check_options', 'open_job']
+           'check_options', 'what_decides', 'open_job']
 
 # %% ../nbs/04_infer.ipynb #453e66e1
-import sys, time
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
+from inspect import signature
 from itertools import combinations
 from pathlib import Path
 
@@ -23,18 +24,19 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import nn
 
-from .checks import check_choices, check_ranges, progress, to_json
+from .checks import InputError, check_choices, check_ranges, progress, say, to_json
 from .data import Tomo, check_unchanged, slabs
+from .blank import Blank, widened
 from .grey import DENSITIES, Scale, measure_scale
 from .engine import ENGINES, PRECISIONS, Behind, Predict, Torch, ahead, central_slab
-from .engine import check_engine, pick_engine, read_blocks, weights_hash
+from .engine import check_engine, pick_engine, read_blocks, read_int8, weights_hash
 from .mask import slices_in_words
 from .metrics import scores, tally
 from .phantom import phantom
 from .results import Results, library_commit, output_root, versions
 from .unet import UNet, find_weights, fuse_batchnorm, in_tiles, load_unet, pick_device, predict_slice
 from .unet import read_card
-from .volume import Resampled, Volume, check_room, new_mrc, new_zarr, scratch
+from .volume import PIXELS, Resampled, Volume, check_room, new_mrc, new_zarr, scratch
 from .volume import scratch_folder, volume_name, write_mrc
 
 # %% ../nbs/04_infer.ipynb #856c8758
@@ -66,7 +68,11 @@ def segment(
     blocks = ahead(read_blocks(vol, scale, net))
     with Behind(prob.__setitem__) as write:
         for z, padded in enumerate(Predict(net)(blocks)):
-            write(z, padded[edge:edge + height, edge:edge + width])
+            img = padded[edge:edge + height, edge:edge + width]
+            if np.isnan(img.min()):
+                wanted = 'wanted the weights of a trained network'
+                raise InputError(f'slice {z}: the network answers with NaN; {wanted}')
+            write(z, img)
             yield z
 
 # %% ../nbs/04_infer.ipynb #cecaaaf0
@@ -75,15 +81,18 @@ def sign_votes(
     net,             # a `UNet`, or what wraps one
     threshold:float, # probability from which a voxel is membrane
 )->tuple: # share of the voxels that are membrane if density is dark, and if it is bright
-    "What the network finds in three slices, at most 512 pixels wide, for either sign."
-    depth = len(tomo.seen)
-    zs = sorted({depth // 4, depth // 2, 3 * depth // 4})
+    "What the network finds in three slices, at most 512 pixels wide, for either sign; blank space does not count."
+    blank = tomo.scale.blank
+    filled = blank.filled() if blank else np.arange(len(tomo.seen))
+    zs = sorted({int(filled[i * len(filled) // 4]) for i in (1, 2, 3)})
     found = np.zeros(2)
     for z in zs:
         dark = tomo.scale.sign * central_slab(tomo, net.k, z)
+        data = np.ones(dark.shape[1:], bool)
+        if blank: data = ~blank.near[z][tomo.scale.middle(tomo.seen.shape[1:], z)]
         for i, sign in enumerate((1, -1)):
-            prob = predict_slice(net, sign * dark).sigmoid()
-            found[i] += float((prob >= threshold).float().mean())
+            prob = predict_slice(net, sign * dark).sigmoid().cpu().numpy()
+            found[i] += np.mean(prob[data] >= np.float32(threshold), dtype=np.float32)
     return tuple((found / len(zs)).tolist())
 
 def find_sign(
@@ -94,12 +103,12 @@ def find_sign(
     "The sign of a tomogram, by what the network finds in it; by its skewness where that does not tell."
     dark, bright = sign_votes(tomo, net, threshold)
     seen = f'the network finds {dark:.2%} of some slices dark, {bright:.2%} bright'
-    if max(dark, bright) < .001:
-        return 1, f'undecided: {seen}; parameter density says another'
+    few = max(dark, bright) < .001
     more = 1 if dark >= bright else -1
-    if max(dark, bright) >= 1.25 * min(dark, bright): return more, seen
+    if not few and max(dark, bright) >= 1.25 * min(dark, bright): return more, seen
     skew = tomo.scale.skew
     if abs(skew) > .3: return (-1 if skew > 0 else 1), f'{seen}; so skewness {skew:+.2f} decides'
+    if few: return 1, f'undecided: {seen}; parameter density says another'
     return more, f'{seen}, which is not clear; parameter density says another'
 
 # %% ../nbs/04_infer.ipynb #6574b08c
@@ -149,13 +158,16 @@ class Pieces:
         a, b = np.concatenate(links).T
         graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(sizes), len(sizes)))
         piece = connected_components(graph, directed=False)[1]
-        keep = np.bincount(piece, sizes)[piece] >= fewest
+        voxels = np.bincount(piece, sizes) # of each piece, the first is background
+        small = (voxels > 0) & (voxels < fewest)
+        self.removed = int(small.sum()), float(voxels[small].sum() / max(1, voxels.sum()))
+        keep = voxels[piece] >= fewest
         return [np.append(True, part) for part in np.split(keep[1:], before[1:-1])]
 
     def remove(self,
         msk,        # (z, y, x) of these slices, 1 is membrane; changed in place
         fewest:int, # voxels of the smallest piece to keep
-    ):
+    )->tuple: # pieces that were removed; their share of all voxels of membrane
         "Remove the pieces that have fewer than `fewest` voxels; some slices at a time, in threads."
         def clean(z, keep):
             "Remove the small pieces of slice z."
@@ -165,18 +177,19 @@ class Pieces:
             msk[z] = np.where(keep[lab], img, 0)
         with ThreadPoolExecutor(8) as pool:
             for _ in pool.map(clean, range(len(msk)), self.large(fewest)): pass # raises what a thread raised
+        return self.removed
 
 # %% ../nbs/04_infer.ipynb #f72cb8c9
 def remove_small(
     msk,        # (z, y, x), 1 is membrane; changed in place
     fewest:int, # voxels of the smallest piece to keep
-):
+)->tuple: # pieces that were removed; their share of all voxels of membrane
     "Remove the pieces of a mask that have fewer than `fewest` voxels, a few slices in memory."
     pieces = Pieces(len(msk))
     below = None
     with Behind(pieces.add, 4) as add:
         for z in range(len(msk)): below = add(z, msk[z] == 1, below)
-    pieces.remove(msk, fewest)
+    return pieces.remove(msk, fewest)
 
 # %% ../nbs/04_infer.ipynb #bc3d8497
 def fewest_voxels(
@@ -203,6 +216,7 @@ class Job:
     format:str = 'mrc' # of the results: mrc or zarr
     scores:dict = field(default_factory=dict) # where there is a mask
     share:float = 0. # of the voxels that were found to be membrane
+    removed:tuple = (0, 0.) # pieces that were too small; their share of all that was found
 
     def file(self,
         name:str, # prob or mask
@@ -258,13 +272,15 @@ def _record(
     weights:Path, # file
     net,          # an engine, or what wraps one
     engine:dict,  # of `pick_engine`: what runs it
+    asked:dict,   # of `what_decides`
 )->dict:
     "What a segmentation was made from."
     used = versions()
     if engine['engine'] == 'openvino': used['openvino'] = version('openvino')
     return dict(
-        tomogram=tomo.name, voxels=tomo.voxels, shape=list(tomo.vol.shape), pixel=tomo.pixel,
-        seen_shape=list(tomo.seen.shape), scale=asdict(tomo.scale),
+        asked=asked, tomogram=tomo.name, voxels=tomo.voxels, mask=tomo.msk.voxels if tomo.msk else '',
+        shape=list(tomo.vol.shape), pixel=tomo.pixel, seen_shape=list(tomo.seen.shape),
+        scale=tomo.scale.numbers(), blank=tomo.blank.share,
         weights=weights.name, weights_sha256=weights_hash(weights),
         **engine, tile=getattr(net, 'tile', 0), threads=torch.get_num_threads(),
         versions=used, commit=library_commit(),
@@ -295,10 +311,27 @@ def check_options(
     given:dict, # parameters with their values
 ):
     "Refuse, with `InputError`, a number or a word that no tomogram could be segmented with."
-    ranges = dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, 1000), zoom=(0, 4))
+    ranges = dict(threshold=(0, .999999), min_size=(0, 1e12), pixel=(0, PIXELS[1]), zoom=(0, 4))
     check_ranges(given, ranges)
     choices = dict(density=DENSITIES, engine=ENGINES, precision=PRECISIONS, format=('mrc', 'zarr'))
     check_choices(given, choices)
+
+# %% ../nbs/04_infer.ipynb #d35a7c86
+_WHERE = 'tomo', 'mask', 'weights', 'output', 'root', 'overwrite', 'device', 'tile' # where and how, not what
+
+def what_decides(
+    given:dict,   # parameters of `open_job`, and perhaps others
+    weights:Path, # file
+)->dict: # for the record: weights, what their card says, the int8 model, and parameters
+    "All that decides the answer, but for the voxels of tomogram and mask."
+    card = read_card(weights)
+    asked = dict(weights_sha256=weights_hash(weights), weights_pixel=card.pixel, weights_spread=card.spread)
+    try: asked['int8_model'] = read_int8(weights)[1]
+    except InputError: asked['int8_model'] = '' # there is none that could be run
+    for name, parameter in signature(open_job).parameters.items():
+        if name not in _WHERE: asked[name] = given.get(name, parameter.default)
+    asked['threshold'] = asked['threshold'] or card.threshold
+    return asked
 
 # %% ../nbs/04_infer.ipynb #4a111b42
 def open_job(
@@ -325,7 +358,8 @@ def open_job(
     trust_mask:bool=False, # take the mask as it is, though it would fit far better turned or shifted
 )->Job:
     "Open what a job needs; whatever is wrong raises `InputError` before any work."
-    check_options(dict(threshold=threshold, min_size=min_size, pixel=pixel, zoom=zoom, format=format))
+    given = dict(locals()) # all parameters
+    check_options(given)
     place = pick_device(device)
     check_engine(engine, precision, place)
     weights = find_weights(weights)
@@ -348,7 +382,7 @@ def open_job(
     fewest, said = _fewest(min_size, t, options['wanted'])
     check_room(scratch_folder(folder), _bytes_of_result(t, format), 'the result')
     chosen = dict(threshold=threshold, min_size=min_size, tta=tta, device=str(place))
-    record = _record(t, weights, net, used) | chosen
+    record = _record(t, weights, net, used, what_decides(given, weights)) | chosen
     net = Mirrored(net) if tta else net
     notes = t.notes + how + said
     return Job(t, net, threshold, fewest, results, notes, record, weights, format)
@@ -365,7 +399,7 @@ def _predict(self:Job,
         return
     seen = scratch(tomo.seen.shape, np.float32, self.results.part)
     yield from segment(tomo.seen, tomo.scale, self.net, seen)
-    back = Resampled(seen, tomo.vol.shape)
+    back = Resampled(seen, tomo.vol.shape, tomo.scale.blank or None)
     for z in range(len(prob)): prob[z] = back[z]
 
 @patch
@@ -401,8 +435,10 @@ class _Answer:
         prob,            # (z, y, x) to fill
         msk,             # (z, y, x) to fill, 1 is membrane
         threshold:float, # probability from which a voxel is membrane
+        tomo:Tomo,       # says where it is blank
     ):
         self.prob = prob
+        self.tomo = tomo
         self.msk = msk
         self.threshold = np.float32(threshold)
         self.pieces = Pieces(len(prob))
@@ -414,7 +450,8 @@ class _Answer:
     def __setitem__(self, z, img): self.below = self.work(z, img, self.below)
 
     def _take(self, z, img, below):
-        "Write a slice of the probabilities and of the mask, and note its pieces."
+        "Write a slice of the probabilities and of the mask, and note its pieces; blank space has none."
+        img = self.tomo.no_blank(img, z)
         self.prob[z] = img
         found = img >= self.threshold
         self.msk[z] = found
@@ -431,22 +468,31 @@ def steps(self:Job):
         new(part/self.file('prob'), tomo.vol.shape, np.float32, **kind) as prob,
         new(part/self.file('mask'), tomo.vol.shape, np.int8, **kind) as msk,
     ):
-        answer = _Answer(prob, msk, self.threshold)
+        answer = _Answer(prob, msk, self.threshold, tomo)
         with answer.work: yield from self._predict(answer)
-        if self.fewest: answer.pieces.remove(msk, self.fewest)
+        if self.fewest: self.removed = answer.pieces.remove(msk, self.fewest)
         self._score(msk)
 
 # %% ../nbs/04_infer.ipynb #df5f9637
 @patch
-def advice(self:Job)->list: # a sentence or none
-    "What to try where less than a thousandth of the voxels was found to be membrane."
-    if self.share >= .001: return []
-    ways = ['look at other scales (try_zooms of 04_infer) and name one (zoom)', 'name the sign (density)',
-            'take our weights for raw pictures (weights raw)',
-            f'lower the threshold (now {self.threshold:g})',
-            'or annotate one slice to three and train on them (recipes/finetune.yaml)']
+def advice(self:Job)->list: # sentences
+    "How much was too small, and what to try where that was most of it, or where little was found."
+    name, smallest, size = self.tomo.name, self.record['min_size'], self.tomo.pixel
+    n, share = self.removed
+    ways = []
+    if share > .5:
+        ways = [f'name the voxel size (pixel, now {size:g} Å)',
+                f'keep smaller pieces (min_size, now {smallest:g} nm³)']
+    if self.share < .001:
+        ways += ['look at other scales (try_zooms of 04_infer) and name one (zoom)', 'name the sign (density)',
+                 'take our weights for raw pictures (weights raw)',
+                 f'lower the threshold (now {self.threshold:g})',
+                 'or annotate one slice to three and train on them (recipes/finetune.yaml)']
+    said = f'{n} pieces smaller than {smallest:g} nm³ were removed, {share:.1%} of what was found'
     found = f'{self.share:.2%} of the voxels were found to be membrane'
-    return [f'{self.tomo.name}: {found}; if there is more: {", ".join(ways)}']
+    notes = [f'{name}: {said}'] if n else []
+    if ways: notes.append(f'{name}: {found}; if there is more: {", ".join(ways)}')
+    return notes
 
 # %% ../nbs/04_infer.ipynb #58f43c39
 @patch
@@ -467,14 +513,17 @@ def _at_zoom(self:Job,
 )->np.ndarray: # (y, x) probabilities
     "What the network finds in one slice at one size."
     shape = tuple(max(1, round(n * zoom)) for n in vol.shape)
-    seen = Resampled(vol, shape)
+    seen = Resampled(vol, shape, self.tomo.blank or None)
     at = min(int((z + .5) * zoom), len(seen) - 1)
     reach = self.net.k // 2
-    near = seen[max(0, at - reach):at + reach + 1]
-    scale = measure_scale(near, self.tomo.name, 'dark' if self.tomo.scale.sign > 0 else 'bright')
-    _, slab = next(slabs(seen, scale, self.net.k, range(at, at + 1)))
+    near = range(max(0, at - reach), min(len(seen), at + reach + 1))
+    blank = widened(Blank((len(near), *seen.shape[1:]), map(seen.blank_at, near)))
+    imgs = seen[near.start:near.stop]
+    scale = measure_scale(imgs, self.tomo.name, 'dark' if self.tomo.scale.sign > 0 else 'bright', blank)
+    _, slab = next(slabs(imgs, scale, self.net.k, range(at - near.start, at - near.start + 1)))
     prob = predict_slice(self.net, slab).sigmoid().cpu().numpy()
-    return Resampled(prob[None], (1, *vol.shape[1:]))[0]
+    back = Resampled(prob[None], (1, *vol.shape[1:]), blank[at - near.start:][:1] if blank else None)
+    return self.tomo.no_blank(back[0], z)
 
 # %% ../nbs/04_infer.ipynb #bcfb8351
 @patch
@@ -504,7 +553,7 @@ def _say(self:Job,
 ):
     "Tell the reader at once, and keep it for the record."
     self.notes += notes
-    for note in notes: print(note, file=sys.stderr)
+    say(*notes)
 
 @patch
 def draw(self:Job)->list: # sentences: what could not be drawn

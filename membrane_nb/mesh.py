@@ -90,7 +90,7 @@ def extract_surface(
     msk,               # (z, y, x), labels or probability, numpy slicing
     pixel:float,       # Å; 0: not known, the mesh is then in voxels and has no origin
     faces:int=40_000,  # triangles at most
-    origin:tuple=None, # x, y, z in Å of the volume's first corner; None: what the mask says, else 0
+    origin:tuple=None, # x, y, z in Å of the volume's first corner; None: what the mask says, or the file it was made from; else 0
 )->trimesh.Trimesh: # vertices x y z in nm; triangles counter-clockwise from outside
     "The closed surface of a mask. Raises `InputError` where there is no membrane."
     step = int(np.ceil((np.prod(msk.shape, dtype=float) / 8e6) ** (1/3)))
@@ -104,6 +104,6 @@ def extract_surface(
     verts = _match_volume(verts, tri, part.sum())
     verts = (verts - 3.5) * step # from the middles of padded blocks to voxels from the corner
     if pixel:
-        if origin is None: origin = getattr(msk, 'origin', (0, 0, 0))
+        if origin is None: origin = getattr(getattr(msk, 'vol', msk), 'origin', (0, 0, 0))
         verts = verts * (pixel / 10) + np.asarray(origin) / 10
     return trimesh.Trimesh(verts, tri, process=False)

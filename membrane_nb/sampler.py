@@ -121,6 +121,8 @@ def _held(
     "The volumes and masks of some parts, on a device."
     tomos = {id(tomo): tomo for tomo, _ in parts}.values()
     vols = [vol for tomo in tomos for vol in (tomo.vol, tomo.msk) if vol is not None]
+    for tomo in tomos:
+        if tomo.blank: vols += [tomo.blank, tomo.blank.near]
     size = sum(math.prod(vol.shape) * vol.dtype.itemsize for vol in vols)
     if torch.device(device).type == 'cuda' and size > torch.cuda.mem_get_info(device)[0] / 2: return {}
     return {id(vol): on_device(vol, device) for vol in vols}
@@ -129,11 +131,12 @@ def _held(
 def scale_tensor(
     img:torch.Tensor, # any real dtype and shape
     scale:Scale,      # of the volume it was cut from
+    blank:torch.Tensor=None, # bool, same shape: what holds no data; None: all is data
 )->torch.Tensor: # float32, same shape, -5..5
-    "What `scale(img)` does to an array."
+    "What `scale(img)` does to an array, and what `scale.slice` does to its blank space."
     out = (img.float() - scale.median) * (scale.sign / (scale.p95 - scale.p5))
     if scale.bad: out = out.nan_to_num(0, 0, 0)
-    if scale.filler is not None: out = out.masked_fill(img == scale.filler, 0)
+    if blank is not None: out = out.masked_fill(blank, 0)
     return out.clamp(-5, 5)
 
 # %% ../nbs/01_sampler.ipynb #5818c2e2
@@ -227,9 +230,13 @@ def _window(self:Patches,
     x:int, # first column, may be below 0
 )->tuple: # img (k, size, size) float32 and msk (size, size) uint8, not yet changed
     "A patch as the tomogram holds it, scaled."
-    img = scale_tensor(self._cut(tomo.vol, z, y, x, self.k), tomo.scale)
+    place = z, y, x
+    blank = self._cut(tomo.blank, *place, self.k) if tomo.blank else None
+    img = scale_tensor(self._cut(tomo.vol, *place, self.k), tomo.scale, blank)
     if tomo.msk is None: return img, torch.full_like(img[0], 2, dtype=torch.uint8)
-    return img, self._cut(tomo.msk, z, y, x, 1)[0].to(torch.uint8)
+    msk = self._cut(tomo.msk, *place, 1)[0].to(torch.uint8)
+    if tomo.blank: msk = msk.masked_fill(self._cut(tomo.blank.near, *place, 1)[0], 2)
+    return img, msk
 
 # %% ../nbs/01_sampler.ipynb #e792fda8
 @patch

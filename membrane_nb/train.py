@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'RANGES', 'loss_sums', 'bce_dice', 'phantom_parts', 'phantom_code', 'evaluate', 'Alone', 'start_team',
-           'own_share', 'sums_of_all', 'share_cores', 'Fit', 'follow', 'read_checkpoint', 'epoch_in_words', 'check_run',
-           'check_history', 'Run', 'open_run', 'mean_states', 'to_half', 'provenance_of', 'run_card', 'scores_in_words',
-           'write_run', 'show_history', 'show_validation', 'run_training', 'page_parameters', 'parse_command', 'main']
+           'own_share', 'sums_of_all', 'share_cores', 'Fit', 'follow', 'read_checkpoint', 'write_history',
+           'epoch_in_words', 'check_run', 'check_history', 'merge_provenance', 'Run', 'open_run', 'mean_states',
+           'to_half', 'provenance_of', 'run_card', 'scores_in_words', 'write_run', 'show_history', 'show_validation',
+           'run_training', 'page_parameters', 'read_recipe', 'parse_command', 'main']
 
 # %% ../nbs/03_train.ipynb #e4bb3306
-import argparse, copy, csv, hashlib, json, math, os, sys, time
+import argparse, copy, csv, hashlib, json, math, os, reprlib, secrets, sys, time, zipfile
 if __name__ == '__main__': os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # before torch is loaded
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -25,10 +27,11 @@ import torch.nn.functional as F
 import yaml
 from fastcore.basics import patch_to
 from matplotlib.figure import Figure
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save as to_safetensors
 
-from .checks import (InputError, check_choices, check_parameters, check_ranges,
-                                existing_file, progress)
+from .checks import (InputError, check_choices, check_known, check_parameters, check_ranges,
+                                existing_file, expanded, progress, read_text)
 from .data import Tomo, check_unchanged, read_parts, slabs
 from .grey import DENSITIES
 from .mask import Mask, only_near, slices_in_words
@@ -38,9 +41,9 @@ from .raw import hard_phantom, raw_phantom
 from .results import (Results, library_commit, output_root, repo_root, versions,
                                  work_at_root)
 from .sampler import Patches, batches
-from .unet import (UNet, find_weights, in_tiles, load_unet, pick_device, predict_slice, pretrained,
-                              read_card, read_provenance, write_card)
-from .volume import check_room, scratch_folder, volume_name
+from .unet import (UNet, _check_plain, _checked, _read_tensors, find_weights, from_state, in_tiles, load_unet,
+                              pick_device, predict_slice, pretrained, read_card, read_provenance, write_card)
+from .volume import PIXELS, check_room, first_fingerprint, same_voxels, scratch_folder, volume_name
 
 # %% ../nbs/03_train.ipynb #beb86e4a
 def loss_sums(
@@ -141,18 +144,60 @@ def _one_phantom(
     thick:float,     # nm, of a membrane in their masks
     folder:str|Path, # where it is kept for the next run; empty: nowhere
 )->tuple: # volume float32, mask uint8, voxel size in Å
-    "One phantom, made or read."
+    "One phantom, made or read; a kept one that is damaged, or is another, is made again."
     if kind == 'phantom': return phantom(shape, seed)
     make = _MAKERS[kind]
     if not folder: return make(seed, shape, pixels, thick)
     path = Path(folder)/f'{make.__name__}_{seed}_{shape}_{pixels}_{thick}.npz'
-    if not path.exists():
+    if os.path.lexists(path):
+        kept = _read_phantom(path)
+        if kept: return kept
+        print(f'{path}: is not the phantom that was kept under this name; made again', flush=True)
+    made = make(seed, shape, pixels, thick)
+    _keep_phantom(path, *made)
+    return made
+
+def _phantom_hash(
+    path:Path,      # under whose name it is kept
+    vol:np.ndarray, # (z, y, x) float32
+    msk:np.ndarray, # (z, y, x) uint8
+    pixel:float,    # Å
+)->str:
+    "What tells a phantom from another one, and from one of another name."
+    digest = hashlib.sha256(f'{path.name} {float(pixel)!r} {vol.shape} {vol.dtype} {msk.shape} {msk.dtype}'.encode())
+    for part in (vol, msk): digest.update(np.ascontiguousarray(part))
+    return digest.hexdigest()
+
+def _keep_phantom(
+    path:Path,      # .npz
+    vol:np.ndarray, # (z, y, x) float32
+    msk:np.ndarray, # (z, y, x) uint8
+    pixel:float,    # Å
+):
+    "Write a phantom; another run may write the same one at the same time."
+    part = path.with_name(f'.{secrets.token_hex(4)}-{path.name}.part')
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f'.{path.name}.part')
-        vol, msk, pixel = make(seed, shape, pixels, thick)
-        with part.open('wb') as f: np.savez(f, vol=vol, msk=msk, pixel=pixel)
+        with part.open('wb') as f:
+            np.savez(f, vol=vol, msk=msk, pixel=pixel, sha256=_phantom_hash(path, vol, msk, pixel))
         os.replace(part, path)
-    with np.load(path) as kept: return kept['vol'], kept['msk'], float(kept['pixel'])
+    except OSError as e:
+        raise InputError(f'{path}: cannot be kept ({e.strerror}); wanted room for phantoms') from None
+    finally: part.unlink(missing_ok=True)
+
+def _read_phantom(
+    path:Path, # .npz
+)->tuple|None: # volume, mask, voxel size in Å; None: the file is damaged, or not what its name says
+    "Read a kept phantom, with whatever error there is in it."
+    try:
+        size = path.stat().st_size
+        with zipfile.ZipFile(path) as z:
+            if sum(entry.file_size for entry in z.infolist()) > size: return None # it is compressed
+        with np.load(path) as kept:
+            vol, msk, pixel = kept['vol'], kept['msk'], float(kept['pixel'])
+            same = str(kept['sha256']) == _phantom_hash(path, vol, msk, pixel)
+    except Exception: return None
+    return (vol, msk, pixel) if same else None
 
 # %% ../nbs/03_train.ipynb #245b19cf
 def evaluate(
@@ -172,8 +217,9 @@ def evaluate(
             with _autocast(net, precision): logits = predict_slice(tiled, slab)
             logits = logits.float()
             msk = tomo.msk[z]
+            counts = counts + tally(tomo.no_blank(logits.sigmoid().cpu().numpy(), z), msk)
+            if tomo.blank: msk[tomo.blank.near[z]] = 2
             sums += loss_sums(logits, torch.from_numpy(msk).to(logits.device)).cpu().double()
-            counts = counts + tally(logits.sigmoid().cpu().numpy(), msk)
     return sums, counts
 
 def _autocast(
@@ -408,19 +454,92 @@ _STATE = 'net', 'smooth', 'opt', 'best', 'history', 'rng', 'about'    # what a c
 def read_checkpoint(
     path:Path,  # last.ckpt
     about:dict, # parameters and fingerprints of the run that wants to go on
+    opened:dict={}, # fingerprint to the volume, for checkpoints of earlier versions
 )->dict: # of `Fit.save`
     "Read a checkpoint of the same run; anything else raises `InputError`."
-    try: state = torch.load(path, 'cpu', weights_only=True)
+    try: state = _read_tensors(path)
     except Exception:
         wanted = 'wanted a whole checkpoint: remove it to start anew'
         raise InputError(f'{path}: cannot be read; {wanted}') from None
     if not isinstance(state, dict) or not set(_STATE) <= state.keys():
         raise InputError(f'{path}: is no checkpoint of a run; wanted last.ckpt of 03_train')
-    if state['about']['data'] != about['data']:
+    given = dict(about=state['about'], history=state['history'])
+    _checked(path, _Checkpoint, given)
+    if not _same_data(state['about']['data'], about['data'], opened):
         raise InputError(f'{path}: was trained on other voxels than the tomograms and masks '
                          'now hold; wanted the same to resume')
     _check_same(path, state['about']['parameters'], about['parameters'])
+    _check_state(path, state)
     return state
+
+def _same_data(
+    then:list,   # of `Run.about`: a list for each volume and its part
+    now:list,    # of this run
+    opened:dict, # fingerprint of today to the volume; empty: those of the first rule are not compared
+)->bool:
+    "Whether a run was trained on the same voxels; fingerprints of the first rule are compared by it."
+    if [len(row) for row in then] != [len(row) for row in now]: return False
+    for old, new in zip(sum(then, []), sum(now, [])):
+        if old == new: continue
+        if not isinstance(old, str) or new not in opened: return False
+        if not same_voxels(opened[new], old): return False
+    return True
+
+class _Epoch(BaseModel):
+    model_config = ConfigDict(strict=True, extra='allow')
+    epoch: int
+    train_loss: float = Field(allow_inf_nan=False)
+    val_loss: float = Field(allow_inf_nan=False)
+    val_dice: float
+    seconds: float
+
+class _About(BaseModel):
+    model_config = ConfigDict(strict=True)
+    parameters: dict
+    data: list[list]
+
+class _Checkpoint(BaseModel):
+    "What a checkpoint holds beside tensors."
+    about: _About
+    history: list[_Epoch]
+
+def _check_state(
+    path:Path,  # last.ckpt
+    state:dict, # what it holds
+):
+    "Refuse, with `InputError`, tensors that do not fit each other."
+    states = [state['net'], state['smooth']]
+    if state['history']: states.append(state['best'])
+    shapes = []
+    for weights in states:
+        _check_plain(weights, path)
+        net = from_state(weights, path)
+        shapes.append({name: value.shape for name, value in weights.items()})
+    if any(shape != shapes[0] for shape in shapes):
+        raise InputError(f'{path}: holds networks of different shapes; wanted one')
+    try:
+        _check_optimiser(state['opt'], net)
+        torch.Generator().set_state(state['rng'])
+        cuda = state.get('rng_cuda', [])
+        if not all(seed.dtype == torch.uint8 for seed in cuda): raise ValueError
+    except Exception:
+        found = 'its optimiser or its random numbers are damaged'
+        raise InputError(f'{path}: {found}; wanted a whole checkpoint: remove it to start anew') from None
+
+def _check_optimiser(
+    state:dict, # of `AdamW`
+    net:UNet,   # that it belongs to
+):
+    "Raise any error where a state does not fit the network."
+    opt = torch.optim.AdamW(net.parameters())
+    usual = opt.param_groups[0]
+    opt.load_state_dict(state)
+    found, = opt.param_groups
+    for name, value in usual.items():
+        if type(found.get(name, value)) is not type(value): raise ValueError(name)
+    for weight in net.parameters():
+        for name in ('exp_avg', 'exp_avg_sq'):
+            if opt.state[weight][name].shape != weight.shape: raise ValueError(name)
 
 def _check_same(
     path:Path, # last.ckpt
@@ -434,6 +553,7 @@ def _check_same(
     if now['schedule'] == 'constant': free.add('epochs') # with a cosine they change every rate
     for name, value in now.items():
         if name in free or then.get(name) == value: continue
+        if name not in then and value in ('', 'auto', 'none', False, 0): continue # it did not exist yet
         raise InputError(f'{path}: was run with {name}={then.get(name)!r}, now {value!r}; '
                          'wanted the same to resume')
 
@@ -443,8 +563,11 @@ def load(self,
     state:dict, # of `read_checkpoint`
 ):
     "Go back to a checkpoint."
-    self.net.load_state_dict(state['net'])
-    self.smooth.load_state_dict(state['smooth'])
+    try:
+        self.net.load_state_dict(state['net'])
+        self.smooth.load_state_dict(state['smooth'])
+    except RuntimeError:
+        raise InputError('last.ckpt: is of another network than the run; wanted the same to resume') from None
     self.opt.load_state_dict(state['opt'])
     self.best = state['best']
     self.history = state['history']
@@ -498,6 +621,20 @@ def _copy_state(
     return {name: value.detach().cpu().clone(memory_format=whole)
             for name, value in net.state_dict().items()}
 
+# %% ../nbs/03_train.ipynb #8b74982f
+_COLUMNS = 'epoch', 'train_loss', 'val_loss', 'val_dice', 'seconds'
+
+def write_history(
+    path:Path,     # history.csv
+    rows:list,     # of the history, a dict an epoch
+    mode:str='w',  # w: anew, with a head; a: add the rows
+):
+    "Write rows of the history."
+    with path.open(mode, newline='') as f:
+        table = csv.DictWriter(f, _COLUMNS)
+        if mode == 'w': table.writeheader()
+        table.writerows(rows)
+
 # %% ../nbs/03_train.ipynb #acd7bc8b
 @patch_to(Fit)
 def run(self,
@@ -505,10 +642,15 @@ def run(self,
     about:dict, # plain values to keep with it
 ):
     "Train to the end and yield a row an epoch; a loss that is no number raises `InputError`."
+    writes = self.team.is_main_process
+    told = path.with_name('history.csv')
+    if writes: write_history(told, self.history)
     while not self.finished:
         row = self._epoch(len(self.history))
         self.history.append(row)
-        if self.team.is_main_process: self.save(path, about)
+        if writes:
+            self.save(path, about)
+            write_history(told, [row], 'a')
         yield row
 
 # %% ../nbs/03_train.ipynb #80818dad
@@ -524,7 +666,7 @@ CHOICES = dict(
     norm=('none', 'batch', 'group'), dims=(2, 3), augment=('none', 'flips', 'full'),
     precision=('fp32', 'bf16'), schedule=('cosine', 'constant'), density=DENSITIES)
 RANGES = dict(
-    near=(0, 10**5), pixel=(0, 1000), phantoms=(1, 10_000), phantom_pixel=(0, 100),
+    near=(0, 10**5), pixel=(0, PIXELS[1]), phantoms=(1, 10_000), phantom_pixel=(0, 100),
     phantom_zoom=(1, 3), phantom_raw=(0, 1), phantom_hard=(0, 1), phantom_thick=(1, 20), blend_share=(0, 1),
     threshold=(0, .999),
     k=(1, 99), base=(1, 1024), dropout=(0, .99), patches_per_epoch=(1, 10**9), patch=(32, 4096),
@@ -557,20 +699,31 @@ def check_run(
 # %% ../nbs/03_train.ipynb #a4a3337f
 def check_history(
     parts:dict,      # train, val, test: lists of (Tomo, range of slices)
-    provenance:list, # of `read_provenance`: what the weights to start from have seen
+    provenance:list, # of `read_provenance`: what the weights have seen
     k:int,           # slices a patch reads
+    source:str='init', # parameter that names the weights
 ):
     "Refuse, with `InputError`, to validate or test on slices that trained or chose the weights."
     for part in ('val', 'test'):
         for tomo, zs in parts.get(part, []):
-            for seen in provenance:
-                if _leaks(seen, part, tomo, zs, k):
-                    raise InputError(_leak_in_words(seen, part, tomo, zs))
+            for seen in _seen_of(tomo, provenance):
+                if _leaks(seen, part, zs, k):
+                    raise InputError(_leak_in_words(seen, part, tomo, zs, source))
+
+def _seen_of(
+    tomo:Tomo,
+    provenance:list, # of `read_provenance`
+)->list: # its rows
+    "What is said of a tomogram; rows of earlier versions are compared by the fingerprint of the first rule."
+    shape = list(tomo.vol.shape)
+    names = {tomo.voxels}
+    olds = [seen for seen in provenance if not seen['tomogram'].startswith('v2:')]
+    if any(seen.get('shape', shape) == shape for seen in olds): names.add(first_fingerprint(tomo.vol))
+    return [seen for seen in provenance if seen['tomogram'] in names]
 
 def _leaks(
-    seen:dict, # a volume that the weights have seen
+    seen:dict, # what the weights have seen of the tomogram
     part:str,  # val or test
-    tomo:Tomo,
     zs:range,  # slices of that part
     k:int,     # slices a patch reads
 )->bool:
@@ -579,20 +732,39 @@ def _leaks(
     guard = k - 1
     overlap = start - guard < zs.stop and zs.start < stop + guard
     before = seen['part'] == 'train' or (seen['part'] == 'val' and part == 'test')
-    return overlap and before and seen['tomogram'] == tomo.voxels
+    return overlap and before
 
 def _leak_in_words(
-    seen:dict, # a volume that the weights have seen
-    part:str,  # val or test
+    seen:dict,  # what the weights have seen of the tomogram
+    part:str,   # val or test
     tomo:Tomo,
-    zs:range,  # slices of that part
+    zs:range,   # slices of that part
+    source:str, # parameter that names the weights
 )->str:
     "What is wrong with these slices."
     start, stop = seen['slices']
     did = 'trained' if seen['part'] == 'train' else 'chosen'
     do = 'validate' if part == 'val' else 'test'
-    return (f'init: these weights were {did} on slices {start} to {stop - 1} of {tomo.name}, '
+    return (f'{source}: these weights were {did} on slices {start} to {stop - 1} of {tomo.name}, '
             f'and slices {zs.start} to {zs.stop - 1} are now to {do}; wanted others')
+
+def merge_provenance(
+    provenance:list, # of `read_provenance`: what the weights to start from have seen
+    others:list,     # what those to blend with have seen
+)->list:
+    "What all have seen; a row is dropped only where tomogram, mask, part and slices are there already."
+    merged = list(provenance)
+    known = set(map(_row_key, merged))
+    for seen in others:
+        if _row_key(seen) not in known: merged.append(seen)
+        known.add(_row_key(seen))
+    return merged
+
+def _row_key(
+    seen:dict, # a row of a provenance
+)->tuple:
+    "What tells two rows apart."
+    return seen['tomogram'], seen['mask'], seen['part'], *seen['slices']
 
 # %% ../nbs/03_train.ipynb #aff26772
 def _all_tomos(
@@ -688,8 +860,9 @@ def _open_others(
 )->tuple: # their states; what they have seen
     "Read the weights to take the mean with; those of another network raise `InputError`."
     states, seen = [], []
-    for name in filter(None, p['blend'].split(',')):
-        path = find_weights(name.strip())
+    for name in p['blend'].split(','):
+        path = _weights_path(name.strip())
+        if path is None: continue
         net = load_unet(path)
         for what, value in _settled(net).items():
             if what == 'dropout' or value == p[what]: continue
@@ -704,11 +877,11 @@ def _place(
     p:dict, # the parameters of a run
 )->Results:
     "The folder of the run, named or after its tomogram."
-    runs = Path(p['output'] or output_root()).expanduser()
+    runs = expanded(p['output'] or output_root())
     data = p['tomo'] or p['manifest']
     default = volume_name(data) if data else 'phantom'
-    weights = _weights_path(p['init'])
-    inputs = [file for file in (p['tomo'], p['mask'], p['manifest'], weights) if file]
+    weights = [_weights_path(name.strip()) for name in (p['init'], *p['blend'].split(','))]
+    inputs = [file for file in (p['tomo'], p['mask'], p['manifest'], *weights) if file]
     given = bool(p['name'])
     return Results(runs/(p['name'] or default), inputs, given, p['overwrite'], p['resume'])
 
@@ -734,7 +907,6 @@ def open_run(
     net, before, provenance = _open_weights(p['init'])
     if net is not None: p = p | _settled(net)
     others, seen = _open_others(p)
-    provenance += [row for row in seen if row['tomogram'] not in {known['tomogram'] for known in provenance}]
     results = _place(p)
     scratch = scratch_folder(results.folder.parent)
     check_room(scratch, _checkpoint_bytes(p), 'the checkpoint')
@@ -744,9 +916,19 @@ def open_run(
     results.check() # again, with the files that a manifest names
     notes = _notes(parts, before, p['near'])
     check_history(parts, provenance, p['k'])
+    check_history(parts, seen, p['k'], 'blend')
+    provenance = merge_provenance(provenance, seen)
     run = Run(p, parts, net, provenance, before, device, results, notes, others, team=team)
-    if p['resume']: run.checkpoint = read_checkpoint(results.checkpoint, run.about)
+    if p['resume']: run.checkpoint = read_checkpoint(results.checkpoint, run.about, _voxels_of(parts))
     return run
+
+def _voxels_of(
+    parts:dict, # train, val, test: lists of (Tomo, range of slices)
+)->dict: # fingerprint to a volume
+    "The tomograms and masks of a run."
+    found = {}
+    for tomo in _all_tomos(parts): found |= {tomo.voxels: tomo.vol, tomo.msk.voxels: tomo.msk.vol}
+    return found
 
 def _for_several(
     p:dict,        # parameters of a run
@@ -768,7 +950,9 @@ def start(self)->Fit:
     "Make the folder, the phantoms and the network, or go on from the checkpoint."
     p = self.parameters
     self.team.wait_for_everyone() # until all have read what is there
-    if self.team.is_main_process: _say(self.team, *self.results.begin())
+    if self.team.is_main_process:
+        _say(self.team, *self.results.begin())
+        self._link_history()
     self.team.wait_for_everyone()
     self._make_parts()
     threads = share_cores(p['workers'], int(os.environ.get('LOCAL_WORLD_SIZE', 1)))
@@ -782,6 +966,27 @@ def start(self)->Fit:
     fit = Fit(net.to(self.device), patches, self.parts['val'], team=self.team, **settings)
     if self.checkpoint: fit.load(self.checkpoint)
     return fit
+
+@patch_to(Run, as_prop=True)
+def _link(self)->tuple: # its path; where it leads, beside it
+    "NAME.history.csv, which leads to the history of a run that works in a hidden folder."
+    results = self.results
+    path = results.folder.with_name(f'{results.folder.name}.history.csv')
+    return path, f'{results.part.name}/history.csv'
+
+@patch_to(Run)
+def _link_history(self):
+    "Let the history be seen beside the place of the results; a file of that name stays as it is."
+    path, target = self._link
+    if os.path.lexists(path): return
+    try: os.symlink(target, path)
+    except OSError: pass # this file system has no links
+
+@patch_to(Run)
+def _unlink_history(self):
+    "Take the link away: the history lies in the folder of the results."
+    path, target = self._link
+    if path.is_symlink() and os.readlink(path) == target: path.unlink()
 
 @patch_to(Run)
 def _make_parts(self):
@@ -847,7 +1052,7 @@ def _seen(
 )->dict:
     "A volume in the provenance of some weights."
     return dict(run=0, name=tomo.name, part=part, slices=[zs.start, zs.stop],
-                shape=list(tomo.vol.shape), pixel=tomo.pixel, scale=asdict(tomo.scale),
+                shape=list(tomo.vol.shape), pixel=tomo.pixel, scale=tomo.scale.numbers(),
                 tomogram=tomo.voxels, mask=tomo.msk.voxels)
 
 # %% ../nbs/03_train.ipynb #f5be00aa
@@ -915,18 +1120,22 @@ def _story(
     return told
 
 # %% ../nbs/03_train.ipynb #42b37a30
+_NOTHING_LEARNED = ('nothing was learned: the network calls next to no voxel of the validation part '
+                    'membrane; wanted more epochs, another lr, or a mask that fits its tomogram')
+
 def run_card(
     parameters:dict, # of the run
     parts:dict,      # train, val, test: lists of (Tomo, range of slices)
     fit:Fit,         # finished; its network holds the best weights
     before:dict={},  # card of the weights it started from
 )->dict: # what card.json says
-    "Choose the threshold on validation and score test with it."
+    "Choose the threshold on validation and score test with it; without one, `InputError`."
     counts = {}
     for part in ('val', 'test'):
         counts[part] = [evaluate(fit.net, [tomogram], fit.precision)[1] for tomogram in parts[part]]
     chosen = choose_threshold(counts['val'])
     threshold = parameters.get('threshold') or chosen['threshold']
+    if not threshold: raise InputError(_NOTHING_LEARNED)
     return dict(
         parameters=parameters,
         seed=parameters['seed'],
@@ -952,7 +1161,10 @@ def scores_in_words(
     for part, score in card['scores'].items():
         words = [f'{name} {value:.3f}' for name, value in score.items()]
         lines.append(f'{part}: ' + ', '.join(words))
-    return lines + [f'best epoch {card["best_epoch"]}, threshold {card["threshold"]}']
+    lines.append(f'best epoch {card["best_epoch"]}, threshold {card["threshold"]}')
+    if card['threshold_range'][0] > 0: return lines
+    return lines + ['nothing was learned yet: on validation, to call every voxel membrane is as good '
+                    'as any threshold; train for longer, or change lr']
 
 # %% ../nbs/03_train.ipynb #ffcdb556
 def write_run(
@@ -964,10 +1176,7 @@ def write_run(
     "Write weights, card, provenance and history."
     (part/'weights.safetensors').write_bytes(to_safetensors(fit.best))
     write_card(part, card, provenance)
-    with open(part/'history.csv', 'w', newline='') as f:
-        table = csv.DictWriter(f, fit.history[0])
-        table.writeheader()
-        table.writerows(fit.history)
+    write_history(part/'history.csv', fit.history)
 
 # %% ../nbs/03_train.ipynb #3f9004cf
 @patch_to(Run)
@@ -978,7 +1187,8 @@ def score(self,
     p = self.parameters
     if self.others: fit.best = mean_states([fit.best, *self.others], p['blend_share'])
     if p['half']: fit.best = to_half(fit.best)
-    fit.net.load_state_dict(fit.best)
+    whole = from_state(fit.best, 'the weights of this run') # refuses what 16 bits do not hold
+    fit.net.load_state_dict(whole.state_dict())
     fit.net.eval()
     return run_card(self.parameters, self.parts, fit, self.before)
 
@@ -995,6 +1205,7 @@ def finish(self,
                 'validation.png': lambda: show_validation(fit.net, tomo, zs, card['threshold'])}
     for name, draw in pictures.items():
         for note in self.results.picture(name, draw): print(note)
+    self._unlink_history()
     return self.results.finish()
 
 # %% ../nbs/03_train.ipynb #b5d38ed3
@@ -1032,7 +1243,7 @@ def show_validation(
     imgs, below = [], []
     for z in shown:
         _, slab = next(slabs(tomo.vol, tomo.scale, net.k, range(z, z + 1)))
-        prob = predict_slice(tiled, slab).sigmoid().cpu().numpy()
+        prob = tomo.no_blank(predict_slice(tiled, slab).sigmoid().cpu().numpy(), z)
         img = slab[net.k // 2]
         grey = to_uint8(img, *limits)
         imgs.append(img)
@@ -1071,16 +1282,22 @@ def _say(
 
 # %% ../nbs/03_train.ipynb #413d63ec
 def page_parameters(
-    page:str|Path='', # 03_train.ipynb; empty: that of the repository
+    page:str|Path='', # 03_train.ipynb; empty: that of this library
 )->dict: # `__annotations__` with the types, and the values
     "The parameters that a notebook declares, as its cell sets them."
-    page = page or repo_root()/'nbs'/'03_train.ipynb'
-    path = existing_file(page, 'the page of the repository, which declares the parameters')
+    wanted = 'the page of the repository, which declares the parameters'
+    path = existing_file(page or _own_page(), wanted)
     for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
         if 'parameters' not in cell['metadata'].get('tags', []): continue
         exec(''.join(cell['source']), found := {})
         return found
     raise InputError(f'{path}: has no cell of parameters; wanted 03_train.ipynb')
+
+def _own_page()->Path:
+    "03_train of the repository that this library runs from, else of the one that we work in."
+    name = Path('nbs')/'03_train.ipynb'
+    own = Path(find_spec('membrane_nb').origin).parent.parent/name
+    return own if own.exists() else repo_root()/name
 
 # %% ../nbs/03_train.ipynb #fdefa7c8
 def _options(
@@ -1090,34 +1307,41 @@ def _options(
     parser = argparse.ArgumentParser('python -m membrane_nb.train')
     several = dict(action='append', default=[])
     parser.add_argument('-f', metavar='FILE', **several, help='a recipe (YAML)')
-    parser.add_argument('-p', metavar=('NAME', 'VALUE'), nargs=2, **several, help='a parameter')
+    pair = dict(metavar=('NAME', 'VALUE'), nargs=2)
+    parser.add_argument('-p', '-r', dest='p', **pair, **several, help='a parameter')
     return parser.parse_args(words)
 
-def _from_word(
-    word:str,
-    kind:type, # str, int, float or bool
-): # a value of that kind, or the word where it is none
-    "What a word of the command line means."
-    if kind is bool: return {'True': True, 'False': False}.get(word, word)
-    try: return kind(word)
-    except ValueError: return word
-
 # %% ../nbs/03_train.ipynb #96c9638d
+def read_recipe(
+    path:str|Path, # YAML
+)->dict: # names to values; empty where the file holds comments alone
+    "The parameters of a recipe; a file that is none raises `InputError`."
+    wanted = 'a recipe (YAML)'
+    text = read_text(path, wanted)
+    try: given = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as e:
+        why = ' '.join(str(e).split())[:200]
+        raise InputError(f'{path}: is not YAML ({why}); wanted {wanted}') from None
+    if given is None: return {}
+    named = isinstance(given, dict) and all(isinstance(name, str) for name in given)
+    if named: return given
+    raise InputError(f'{path}: holds {reprlib.repr(given)}; wanted a line for each parameter, as in epochs: 5')
+
 def parse_command(
     words:list, # of the command line: -f FILE, -p NAME VALUE
 )->dict: # the parameters of the run
     "The parameters of a command; an unknown name, or another type, raises `InputError`."
     options = _options(words)
-    recipes = [existing_file(file, 'a recipe (YAML)').read_text() for file in options.f]
+    recipes = [read_recipe(file) for file in options.f]
     work_at_root()
     known = page_parameters()
     kinds = known['__annotations__']
     given = {}
-    for recipe in recipes: given |= yaml.safe_load(recipe)
-    for name, word in options.p: given[name] = _from_word(word, kinds.get(name, str))
-    for name in given:
-        if name in kinds: continue
-        raise InputError(f'parameter {name}: unknown; wanted one of {", ".join(kinds)}')
+    for recipe in recipes: given |= recipe
+    for name, word in options.p:
+        given[name] = word
+        if kinds.get(name) is bool: given[name] = {'True': True, 'False': False}.get(word, word)
+    check_known(given, kinds)
     return check_parameters(known | given)
 
 # %% ../nbs/03_train.ipynb #442dca6c

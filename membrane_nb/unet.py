@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .checks import InputError, check_choices, check_ranges, existing_file, to_json
+from .checks import InputError, check_choices, check_ranges, existing_file, expanded, read_json, to_json
 
 # %% ../nbs/02_unet.ipynb #6228f716
 def _norm(
@@ -377,12 +377,19 @@ def _is_plain(
     if v.is_nested or v.is_quantized: return False
     return v.layout == torch.strided and v.device.type == 'cpu'
 
-def _is_plain_dict(
-    state, # anything
-)->bool:
-    "Whether this is a dict of names and plain tensors."
-    if not isinstance(state, dict): return False
-    return all(isinstance(name, str) and _is_plain(v) for name, v in state.items())
+def _check_plain(
+    state,     # anything
+    path:Path, # of its file
+):
+    "Refuse, with `InputError`, what is no dict of names and plain tensors, or claims more than its file."
+    named = isinstance(state, dict) and all(isinstance(name, str) for name in state)
+    if not named or not all(map(_is_plain, state.values())):
+        raise InputError(f'{path}: holds more than tensors; wanted a plain state dict')
+    size = path.stat().st_size
+    claimed = sum(v.numel() * v.element_size() for v in state.values())
+    if claimed <= size: return
+    found = f'claims to hold {claimed:,} bytes of weights'
+    raise InputError(f'{path}: {found}; wanted no more than its {size:,}')
 
 # %% ../nbs/02_unet.ipynb #bc0f2b64
 def load_unet(
@@ -394,14 +401,22 @@ def load_unet(
     try: state = _read_tensors(path)
     except Exception:
         raise InputError(f'{path}: cannot be read; wanted a whole weights file ({wanted})') from None
-    if not _is_plain_dict(state):
-        raise InputError(f'{path}: holds more than tensors; wanted a plain state dict')
-    size = path.stat().st_size
-    claimed = sum(v.numel() * v.element_size() for v in state.values())
-    if claimed > size:
-        found = f'claims to hold {claimed:,} bytes of weights'
-        raise InputError(f'{path}: {found}; wanted no more than its {size:,}')
-    return from_state(state, path)
+    _check_plain(state, path)
+    net = from_state(state, path)
+    _check_answer(net, path)
+    return net
+
+def _check_answer(
+    net:UNet,  # in eval mode
+    path:Path, # for the message
+):
+    "Refuse, with `InputError`, weights that are numbers and answer with none."
+    side = 2**net.depth
+    slab = torch.linspace(-5, 5, net.k * side**2).reshape(1, net.k, side, side)
+    with torch.inference_mode(): logits = net(slab)
+    if torch.isfinite(logits).all(): return
+    found = 'holds numbers so large that the network answers with NaN or infinite numbers'
+    raise InputError(f'{path}: {found}; wanted the weights of a trained network')
 
 # %% ../nbs/02_unet.ipynb #1eeb19be
 def pretrained(
@@ -418,7 +433,7 @@ def find_weights(
 )->Path:
     "The file of the weights that a user names."
     if str(given) in ('', 'raw'): return pretrained(str(given))
-    return Path(given).expanduser()
+    return expanded(given)
 
 # %% ../nbs/02_unet.ipynb #df84f189
 class Card(BaseModel):
@@ -443,29 +458,9 @@ class Card(BaseModel):
         return v
 
 # %% ../nbs/02_unet.ipynb #33985028
-def _read_record(
-    path:Path,     # JSON
-    kind:type,     # `Card`, or what else to read
-    largest:float, # MB
-)->BaseModel: # of that kind
-    "A record of a JSON file, with finite numbers only; anything else raises `InputError`."
-    wanted = f'a {path.name} beside some weights'
-    path = existing_file(path, wanted)
-    most = int(largest * 1e6)
-    with path.open('rb') as f: text = f.read(most + 1)
-    if len(text) > most: raise InputError(f'{path}: is larger than {largest:g} MB; wanted {wanted}')
-    try:
-        given = json.loads(text)
-        json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as e:
-        raise InputError(f'{path}: is not JSON ({e}); wanted {wanted}') from None
-    if not isinstance(given, dict):
-        raise InputError(f'{path}: holds {reprlib.repr(given)}; wanted an object with named fields')
-    return _checked(path, kind, given)
-
 def _checked(
     path:Path,  # for the message
-    kind:type,  # of record
+    kind:type,  # of record: `Card`, or another pydantic model
     given:dict, # its fields
 )->BaseModel: # of that kind
     "The record of some fields; what they may not be raises `InputError`."
@@ -484,7 +479,7 @@ def read_card(
     weights = Path(weights).expanduser()
     path = weights.with_name('card.json')
     if weights.suffix != '.safetensors' or not os.path.lexists(path): return Card()
-    return _read_record(path, Card, 4)
+    return _checked(path, Card, read_json(path, 'a card.json beside some weights', 4))
 
 # %% ../nbs/02_unet.ipynb #6ac2ac33
 class _Seen(BaseModel):
@@ -507,7 +502,8 @@ def read_provenance(
     weights = Path(weights).expanduser()
     path = weights.with_name('provenance.json')
     if weights.suffix == '.safetensors' and os.path.lexists(path):
-        record = _read_record(path, _Provenance, 64)
+        given = read_json(path, 'a provenance.json beside some weights', 64)
+        record = _checked(path, _Provenance, given)
     else:
         data = _old_data(read_card(weights).model_extra)
         record = _checked(path.with_name('card.json'), _Provenance, dict(data=data))
@@ -534,7 +530,9 @@ def write_card(
     provenance:list, # of dicts, see `read_provenance`
     **other,         # further tables of provenance.json
 ):
-    "Write `card.json` and `provenance.json`; a score that is not a number becomes null."
+    """Write `card.json` and `provenance.json`; a score that is not a number becomes null. A card that
+    `read_card` would refuse raises `InputError`, and nothing is written."""
+    _checked(folder/'card.json', Card, json.loads(to_json(card)))
     rows = ',\n'.join(to_json(row, None) for row in provenance)
     tables = ''.join(f',\n"{name}": {to_json(table)}' for name, table in other.items())
     text = f'{{"data": [\n{rows}\n]{tables}}}\n'

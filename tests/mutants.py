@@ -1,7 +1,9 @@
-"""Do the lessons of a page, or its tests, fail when its code is wrong? `python tests/mutants.py [page ...]` prints the changes that nothing notices.
+"""Do the lessons of a page, or its tests, fail when its code is wrong? `make mutants` prints the changes that nothing notices, and
+`python tests/mutants.py [page ...]` those of some pages.
 
 Each change is made in a copy of one notebook, which is then run by `nbdev_test`, and so are the page's own tests (`test_<stem>.py`).
-About half an hour for all; no test runs it."""
+About half an hour for all; no test runs it. A change whose place is not found exactly once ends the command before any run,
+with exit code 1; `test_mutants.py` looks for that too."""
 import json, os, shutil, subprocess, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,26 +13,30 @@ MUTANTS = {
     '00_data': [
         ('val = test - (k - 1) - size', 'val = test - (k - 2) - size'),
         ('left = left[left <= mine[0] - k]', 'left = left[left < mine[0]]'),
-        ('if self.bad: out[~np.isfinite(out)] = 0', 'pass'),
-        ('out[raw == self.ignore] = 2', 'pass'),
-        ('set(values) != {0, 1, 2}', 'set(values) == {0, 1, 2}'),
-        ('sign=-1 if bright else 1', 'sign=1 if bright else -1'),
         ('measure_scale(self.seen, self.name', 'measure_scale(self.vol, self.name'),
         ("mode='reflect') # order", "mode='edge') # order"),
-        ('pixel / 10 > near', 'pixel > near'),
         ('stop = val - (k - 1)', 'stop = val - (k - 2)'),
         ('if first != part:', 'if False:'),
+    ],
+    '05_grey': [
+        ('if self.bad: out[~np.isfinite(out)] = 0', 'pass'),
+        ('sign=-1 if bright else 1', 'sign=1 if bright else -1'),
+    ],
+    '06_mask': [
+        ('out[raw == self.ignore] = 2', 'pass'),
+        ('set(self.values) != {0, 1, 2}', 'set(self.values) == {0, 1, 2}'),
+        ('pixel / 10 > near', 'pixel > near'),
     ],
     '01_sampler': [
         ('before = self.up_to[row - 1] if row else 0', 'before = 0'),
         ('first = at - rng.integers(size)', 'first = at - size // 2'),
-        ("mode='reflect')", "mode='edge')"),
+        ("(before, after), mode='reflect')", "(before, after), mode='edge')"),
         ('before = int(up_to[part - 1]) if part else 0', 'before = 0'),
     ],
     '04_infer': [
-        ('msk[z] = prob[z] >= np.float32(self.threshold)', 'msk[z] = prob[z] >= .5'),
+        ('found = img >= self.threshold', 'found = img >= .5'),
         ('min(1, depth * nm / 20)', '1'),
-        ('np.bincount(piece, sizes)[piece] >= fewest', 'np.bincount(piece, sizes)[piece] > fewest'),
+        ('voxels[piece] >= fewest', 'voxels[piece] > fewest'),
         ('.flip(in_plane)', ''),
     ],
     '10_phantom': [
@@ -102,8 +108,8 @@ MUTANTS = {
     ],
     '15_volume': [
         ('max(sides) > 1.01 * min(sides)', 'max(sides) > 9 * min(sides)'),
-        ('img -= first\n', 'pass\n'),
-        ('abs(int(little.nx)) <= abs(int(big.nx))', 'True'),
+        ('apart = img - np.float32(mean)', 'apart = img'),
+        ("min(_as_record(raw, '<'), _as_record(raw, '>'), key=_oddness)", "_as_record(raw, '<')"),
         ('def __getitem__(self, key): return np.array(self._map()[key])', 'def __getitem__(self, key): return self._map()[key]'),
         ('h.nsymbt = len(like.extended)', 'h.nsymbt = 0'),
         ('for name in _GEOMETRY:', 'for name in _GEOMETRY[:3]:'),
@@ -125,7 +131,7 @@ MUTANTS = {
     '09_raw': [
         ('np.cos(np.radians(25))**2', 'np.cos(np.radians(75))**2'),
         ('kept = places[full[tuple(at.T)] & off_membrane]', 'kept = places[off_membrane]'),
-        ('if bare: msk = np.zeros_like(msk)', 'if False: pass'),
+        ('[crop] & (not bare)', '[crop]'),
     ],
     '17_augment': [
         ('return img, msk[:, 0].to(torch.uint8)', 'return img, msk[:, 0].to(torch.uint8).roll(1, 2)'),
@@ -133,6 +139,24 @@ MUTANTS = {
         ('-.35, .35', '-.7, .7'),
     ],
 }
+
+
+def exported(page):
+    "The sources of the cells of a page that are exported."
+    cells = json.loads((ROOT/'nbs'/f'{page}.ipynb').read_text())['cells']
+    sources = [''.join(cell['source']) for cell in cells]
+    return [source for source in sources if source.startswith('#| export')]
+
+
+def lost(pages):
+    "The places of changes that are not found exactly once, a sentence each."
+    found = []
+    for page in pages:
+        cells = exported(page)
+        for old, _ in MUTANTS[page]:
+            times = sum(cell.count(old) for cell in cells)
+            if times != 1: found.append(f'{page}: found {times} times: {old!r}')
+    return found
 
 
 def survives(page, old, new):
@@ -143,13 +167,9 @@ def survives(page, old, new):
         for name in ('settings.ini', 'setup.py'): shutil.copy(ROOT/name, tmp/name)
         (tmp/'nbs').mkdir()
         nb = json.loads((ROOT/'nbs'/f'{page}.ipynb').read_text())
-        found = 0
         for cell in nb['cells']:
             source = ''.join(cell['source'])
-            if not source.startswith('#| export') or old not in source: continue
-            found += 1
-            cell['source'] = source.replace(old, new)
-        if not found: return f'not found: {old!r}'
+            if source.startswith('#| export'): cell['source'] = source.replace(old, new)
         (tmp/'nbs'/f'{page}.ipynb').write_text(json.dumps(nb))
         env = os.environ | dict(IN_TEST='1', OMP_NUM_THREADS='1', MEMBRANE_OUTPUT=str(tmp/'out'), PYTHONPATH=str(tmp))
         bin = Path(sys.executable).parent
@@ -167,7 +187,9 @@ def survives(page, old, new):
 
 
 if __name__ == '__main__':
-    jobs = [(page, *m) for page in sys.argv[1:] or MUTANTS for m in MUTANTS[page]]
+    pages = sys.argv[1:] or list(MUTANTS)
+    if missing := lost(pages): sys.exit('\n'.join(missing))
+    jobs = [(page, *change) for page in pages for change in MUTANTS[page]]
     with ThreadPoolExecutor(max(1, os.cpu_count() // 2)) as pool: said = list(pool.map(lambda job: survives(*job), jobs))
     for job, word in zip(jobs, said):
         if word: print(f'{job[0]}: {word}')

@@ -1,12 +1,16 @@
-"Compare what the cells of a notebook show with what is stored."
+"""Compare what the cells of a notebook show with what is stored.
+
+Words and whole numbers are the same: shapes, counts, slices, numbers of a card. Those of four digits and more count voxels
+or bytes, and may differ by a thousandth from processor to processor. Other numbers were measured, and are nearly the same;
+all of them are the same where the cell has the tag `exact`, because it shows what was decided once, as in a card that ships."""
 import base64, io, re
 
 import numpy as np
 from PIL import Image
 
 NUMBER = re.compile(r'-?\d[\d,]*\.?\d*(?:e[+-]?\d+)?')
-# what differs from run to run, or from processor to processor: the engine that was taken, times, memory, the names of temporary folders, lines of progress
-UNSTABLE = re.compile(r"\d+ of \d+ \w+, .*left|run by \w+ \w+, which .* torch [^)]*\)|'largest': [\d.]+|'seconds': [\d.]+|[\d.]+ ?(s|ms|min|MB|kB|GB)\b|/tmp/\S+|0x[0-9a-f]+")
+# what differs from run to run, or from processor to processor: the engine that was taken, how many threads there are, the best epoch, times, memory, the names of temporary folders, lines of progress
+UNSTABLE = re.compile(r"\d+ of \d+ \w+, .*left|run by \w+ \w+, which .* torch [^)]*\)|'largest': [\d.]+|'seconds': [\d.]+|[\d.]+ ?(s|ms|min|MB|kB|GB)\b|/tmp/\S+|0x[0-9a-f]+|best epoch \d+|\d+ at a time; threads for each: \d+")
 PICTURES = 'image/png', 'image/jpeg'
 
 
@@ -26,22 +30,30 @@ def shown(cell):
     return found + [('text', printed)] * bool(steady)
 
 
-def differs(stored, now, tolerance=.02):
-    "In a sentence what differs, or an empty text; `tolerance` of numbers in a text, beside 5 % of each."
+def differs(stored, now, tolerance=.02, exact=False):
+    "In a sentence what differs, or an empty text; `tolerance` of measured numbers in a text, beside 5 % of each."
     if [kind for kind, _ in stored] != [kind for kind, _ in now]:
         return f'stored {[kind for kind, _ in stored]}, now {[kind for kind, _ in now]}'
     for (kind, then), (_, new) in zip(stored, now):
-        if kind == 'text' and not same_text(then, new, tolerance): return f'stored {then[:200]!r}, now {new[:200]!r}'
+        if kind == 'text' and not same_text(then, new, tolerance, exact): return f'stored {then[:200]!r}, now {new[:200]!r}'
         if kind == 'picture' and not same_picture(then, new): return 'another picture'
     return ''
 
 
-def same_text(a, b, tolerance):
-    "Whether the words are the same, and the numbers nearly (processors and thread counts differ a little)."
+def same_text(a, b, tolerance, exact):
+    "Whether the words are the same, and the numbers as the head of this file says."
     a, b = UNSTABLE.sub('', a), UNSTABLE.sub('', b)
     if NUMBER.sub('#', a).split() != NUMBER.sub('#', b).split(): return False
-    numbers = [[float(n.replace(',', '')) for n in NUMBER.findall(text)] for text in (a, b)]
-    return np.allclose(*numbers, rtol=.05, atol=tolerance)
+    return all(same_number(*pair, tolerance, exact) for pair in zip(NUMBER.findall(a), NUMBER.findall(b)))
+
+
+def same_number(a, b, tolerance, exact):
+    "Whether two numbers, as they are written, are the same, or near enough for what they are."
+    then, now = (float(number.replace(',', '')) for number in (a, b))
+    if exact: return then == now
+    whole = not set('.e') & set(a + b)
+    if whole: return abs(then - now) <= (abs(then) / 1000 if abs(then) >= 1000 else 0)
+    return abs(then - now) <= tolerance + .05 * abs(now)
 
 
 def same_picture(a, b):

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo, at_pixel, check_unchanged, read_manifest, read_parts, slabs, split, split_few, split_tomo
+from membrane_nb.blank import Blank
 from membrane_nb.grey import Scale, measure_scale
 from membrane_nb.mask import Mask, only_near
 from membrane_nb.volume import fingerprint
@@ -30,7 +31,8 @@ def test_scaled_values():
     grey = np.array([100, 150, 9999, np.nan, -32768])
     assert (Scale(100., 80., 130., bad=1)(grey[:4]) == np.float32([0, 1, 5, 0])).all()
     assert (Scale(100., 80., 130., sign=-1)(grey[:2]) == np.float32([0, -1])).all()
-    assert (Scale(100., 80., 130., filler=-32768)(np.array([-32768, 125])) == np.float32([0, .5])).all()
+    hole = Blank((1, 1, 2), [np.array([[True, False]])])
+    assert (Scale(100., 80., 130., blank=hole).slice(np.array([[[-32768, 125]]]), 0) == np.float32([0, .5])).all()
     assert Scale(100., 80., 130.).spread(grey)[2] == np.float32((9999 - 100) / 50)
 
 
@@ -73,8 +75,9 @@ def test_voxels_without_data(cell, filler):
     broken[3, 0, 0] = np.inf
     broken[4:6] = filler
     scale = measure_scale(broken)
-    assert (scale.bad, scale.filler, scale.sign) == (6, filler, 1)
-    assert not scale(broken)[4:6].any() and not scale(broken)[2, :5, 0].any() and scale(broken)[3, 0, 0] == 0
+    scaled = np.stack([scale.slice(broken, z) for z in range(len(broken))])
+    assert (scale.bad, scale.sign) == (6, 1) and scale.blank[4:6].all() and scale.blank.share < .15
+    assert not scaled[4:6].any() and not scaled[2, :5, 0].any() and scaled[3, 0, 0] == 0
     rest = np.delete(cell[0], [4, 5], axis=0)
     assert abs(scale.median - np.median(rest)) < .01
 
@@ -193,6 +196,17 @@ def test_a_manifest(files):
     assert {part: [(t.name, zs) for t, zs in tomos] for part, tomos in parts.items()} == dict(
         train=[('a.mrc', range(16))] * 2, val=[('b.mrc', range(16))], test=[('c.mrc', range(16))])
     assert read_parts('', '', str(files/'m.csv'), 7).keys() == parts.keys()
+
+
+@pytest.mark.parametrize('mark', [';', '\t', '; '])
+def test_a_manifest_as_a_spreadsheet_writes_it(files, mark):
+    "D11: semicolons or tabs; a comma may then be a letter of a name."
+    (files/'a.mrc').rename(files/'a, first.mrc')
+    rows = ('tomogram', 'mask', 'split'), ('a, first.mrc', 'msk.mrc', 'train'), ('b.mrc', 'msk.mrc', 'val'), ('c.mrc', 'msk.mrc', 'test')
+    (files/'list.csv').write_text('\ufeff# from a spreadsheet\r\n' + '\r\n'.join(mark.join(row) for row in rows))
+    parts = read_manifest(files/'list.csv')
+    assert [part[0][0].name for part in parts.values()] == ['a, first.mrc', 'b.mrc', 'c.mrc']
+
 
 
 @pytest.mark.parametrize('text, said', [

@@ -30,7 +30,7 @@ def bad(tmp_path, volumes):
     (tmp_path/'folder.mrc').mkdir()
     os.mkfifo(tmp_path/'fifo.mrc')
     (tmp_path/'huge.mrc').write_bytes(np.array([2**30, 2**30, 16], '<i4').tobytes() + whole[12:2000])
-    (tmp_path/'extended.mrc').write_bytes(whole[:92] + np.array([2**31 - 1], '<i4').tobytes() + whole[96:])
+    (tmp_path/'extended.mrc').write_bytes(whole[:92] + np.array([-5], '<i4').tobytes() + whole[96:] + b'more') # as it fits no size
     (tmp_path/'turned.mrc').write_bytes(whole[:64] + np.array([1, 1, 1], '<i4').tobytes() + whole[76:])
     save(tmp_path/'complex.mrc', np.zeros((4, 8, 8), np.complex64))
     save(tmp_path/'flat.mrc', np.zeros((8, 8), np.float32))

@@ -1,5 +1,6 @@
 "A faster engine says what torch says, opens no connection, and gives way where it cannot be trusted."
-import json, subprocess, sys
+import json, shutil, subprocess, sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from membrane_nb import engine
 from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo, slabs
 from membrane_nb.grey import measure_scale
-from membrane_nb.engine import Behind, OpenVino, Predict, Torch, agree, ahead, compare, int8_path, make_int8, pick_engine, read_blocks
+from membrane_nb.engine import (Behind, OpenVino, Predict, Torch, agree, ahead, check_engine, compare, find_membrane, int8_path, make_int8,
+                                pick_engine, read_blocks, read_int8)
 from membrane_nb.infer import open_job, segment
 from membrane_nb.metrics import scores, tally
 from membrane_nb.phantom import phantom
@@ -103,8 +105,8 @@ def test_an_engine_that_differs_gives_way(cell, shipped, monkeypatch):
 
 def test_an_engine_that_was_named_is_taken_and_its_difference_said(cell, shipped, monkeypatch):
     monkeypatch.setattr(engine, 'compare', lambda *args: dict(largest=1., mean=.1, changed=.1))
-    fast, record, notes = pick_engine(shipped, cell, .5, pretrained(), 'openvino', 'bf16')
-    assert fast.precision == 'bf16' and 'DIFFERS from torch' in notes[0]
+    fast, record, notes = pick_engine(shipped, cell, .5, pretrained(), 'openvino', 'int8')
+    assert fast.name == 'openvino' and fast.precision == 'int8' and 'DIFFERS from torch' in notes[0]
 
 
 def test_without_openvino_torch_runs(cell, shipped, monkeypatch, tmp_path):
@@ -118,6 +120,151 @@ def test_without_openvino_torch_runs(cell, shipped, monkeypatch, tmp_path):
 def test_what_does_not_go_together_is_refused(tmp_path, options, said):
     with pytest.raises(InputError, match=said): open_job(output=tmp_path/'out', device='cpu', **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def copied(tmp_path):
+    "The weights that ship, with their int8 model beside them, in a folder where it may be damaged."
+    for path in pretrained().parent.glob('*.*'): shutil.copy(path, tmp_path/path.name)
+    return tmp_path/'weights.safetensors'
+
+
+def cut(path): path.write_bytes(path.read_bytes()[:len(path.read_bytes()) // 3])
+def emptied(path): path.write_bytes(b'')
+def folder(path): path.unlink(); path.mkdir()
+def flipped(path): path.write_bytes(path.read_bytes()[:-9] + bytes(9))
+def of_other_weights(path):
+    other = int8_path(pretrained('raw'))
+    for kind in ('.bin', path.suffix): path.with_suffix(kind).write_bytes(other.with_suffix(kind).read_bytes()) # their .xml are the same
+
+
+@pytest.mark.parametrize('kind', ['.xml', '.bin', '.json'])
+@pytest.mark.parametrize('damage', [cut, emptied, Path.unlink, folder, flipped, of_other_weights])
+def test_a_damaged_int8_model_is_passed_over_with_a_sentence(cell, shipped, copied, damage, kind):
+    "Cut, empty, missing, a folder, changed bytes, or the file of other weights; `auto` goes on with the next engine."
+    damage(int8_path(copied).with_suffix(kind))
+    fast, record, notes = pick_engine(shipped, cell, .5, copied)
+    assert record['precision'] != 'int8' and fast.precision != 'int8'
+    assert 'int8-' in notes[0] and notes[0].endswith('; passed over') and '\n' not in notes[0]
+
+
+def test_a_damaged_int8_model_is_made_again_where_int8_is_named(cell, shipped, copied, monkeypatch):
+    whole = int8_path(copied).read_bytes()
+    cut(int8_path(copied))
+    def made(weights): int8_path(weights).write_bytes(whole)
+    monkeypatch.setattr(engine, 'make_int8', made)
+    fast, record, notes = pick_engine(shipped, cell, .5, copied, 'openvino', 'int8')
+    assert fast.precision == 'int8' and notes[0].endswith('; made again') and len(record['model_sha256']) == 64
+
+
+def test_an_int8_model_of_an_earlier_version_is_passed_over(cell, shipped, copied):
+    "It has no hash beside it, so nobody knows what it is."
+    int8_path(copied).with_suffix('.json').unlink()
+    assert 'no such file' in pick_engine(shipped, cell, .5, copied)[2][0]
+
+
+def test_a_model_that_openvino_does_not_take_is_one_sentence(cell, shipped, copied, monkeypatch):
+    path = int8_path(copied)
+    path.write_text('<net name="x" version="11"><layers/></net>')
+    hashes = dict(weights_sha256=engine.weights_hash(copied), model_sha256=engine._model_hash(path))
+    path.with_suffix('.json').write_text(json.dumps(hashes))
+    assert 'openvino int8: does not run here' in pick_engine(shipped, cell, .5, copied)[2][0]
+    with pytest.raises(InputError, match='openvino int8: does not run here'): pick_engine(shipped, cell, .5, copied, precision='int8')
+
+
+class Blind(OpenVino):
+    "An int8 model that never finds a membrane."
+    def forward(self, x):
+        logits = super().forward(x)
+        return torch.full_like(logits, -9) if self.precision == 'int8' else logits
+
+
+def with_membrane(zs, plane=(160, 176)):
+    "A tomogram of noise, with membranes in a few slices, in a corner of the plane."
+    vol, _, pixel = phantom((24, 160, 176), seed=781)
+    empty = np.random.default_rng(0).normal(0, vol.std() / 2, (24, *plane)).astype(np.float32)
+    empty[zs, :160, :176] = vol[zs]
+    return Tomo(empty, pixel=pixel, density='dark')
+
+
+@pytest.mark.parametrize('zs', [slice(0, 8), slice(17, 24), slice(9, 24)])
+def test_an_empty_middle_lets_no_blind_model_through(shipped, monkeypatch, zs):
+    monkeypatch.setattr(engine, 'OpenVino', Blind)
+    tomo = with_membrane(zs)
+    assert zs.start <= find_membrane(tomo, Torch(shipped), .5)[0] < zs.stop
+    assert pick_engine(shipped, tomo, .5, pretrained())[1]['precision'] != 'int8'
+
+
+def test_an_empty_middle_of_the_plane_lets_no_blind_model_through(shipped, monkeypatch):
+    "Data in a corner of a large box."
+    monkeypatch.setattr(engine, 'OpenVino', Blind)
+    tomo = with_membrane(slice(0, 24), (640, 640))
+    assert find_membrane(tomo, Torch(shipped), .5)[1] == (.25, .25)
+    assert pick_engine(shipped, tomo, .5, pretrained())[1]['precision'] != 'int8'
+
+
+def test_without_membrane_no_int8_model_is_trusted(shipped, monkeypatch):
+    monkeypatch.setattr(engine, 'OpenVino', Blind)
+    vol = np.random.default_rng(0).normal(size=(9, 96, 96)).astype(np.float32)
+    fast, record, notes = pick_engine(shipped, Tomo(vol, density='dark'), .5, pretrained())
+    assert record['precision'] != 'int8' and (not notes or 'torch finds no membrane there' in notes[-1])
+
+
+def test_thin_membranes_let_no_blind_model_through(cell, shipped):
+    "They are fewer voxels than the limit of a fifth of a percent."
+    assert agree(dict(mean=.0001, changed=.0003, membrane=.03)) and not agree(dict(mean=.0001, changed=.0003, membrane=.0004))
+
+
+def test_the_note_says_which_slice_was_compared(cell, shipped):
+    fast, record, notes = pick_engine(shipped, cell, .5, pretrained())
+    z, _, zs = find_membrane(cell, Torch(shipped), .5)
+    assert len(zs) == 5 and f'on slice {z} (of slices {", ".join(map(str, zs))}, torch finds most membrane there)' in notes[-1]
+    assert record['precision'] != 'int8' or record['model_sha256'] == read_int8(pretrained())[1]
+
+
+@pytest.mark.parametrize('depth', [1, 2, 3, 6])
+def test_thin_tomograms_are_looked_at_too(shipped, depth):
+    zs = find_membrane(Tomo(phantom((depth, 96, 96), seed=3)[0], density='dark'), Torch(shipped), .5)[2]
+    assert zs == sorted(set(zs)) and 0 <= zs[0] and zs[-1] < depth
+
+
+@pytest.mark.parametrize('engine_name', ['auto', 'openvino'])
+def test_bfloat16_that_cannot_be_had_is_refused_and_not_replaced(cell, shipped, monkeypatch, engine_name):
+    "Openvino on a processor without it; torch can be had, if the user leaves the choice."
+    monkeypatch.setattr(engine, '_has_bf16', lambda: False)
+    if engine_name == 'openvino':
+        with pytest.raises(InputError, match='precision: found bf16, which openvino has not on this processor'): check_engine('openvino', 'bf16', torch.device('cpu'))
+    else:
+        check_engine('auto', 'bf16', torch.device('cpu'))
+        assert 'run by torch bf16' in pick_engine(shipped, cell, .5, pretrained(), 'auto', 'bf16')[2][0]
+
+
+@pytest.mark.parametrize('precision', ['auto', 'fp32', 'bf16'])
+def test_engine_torch_means_torch(cell, shipped, precision):
+    fast, record, _ = pick_engine(shipped, cell, .5, pretrained(), 'torch', precision)
+    assert fast.name == record['engine'] == 'torch' and record['precision'] == ('fp32' if precision == 'auto' else precision)
+
+
+@pytest.mark.parametrize('precision', ['auto', 'fp32', 'int8'])
+def test_engine_openvino_means_openvino(cell, shipped, precision):
+    fast, record, _ = pick_engine(shipped, cell, .5, pretrained(), 'openvino', precision)
+    assert fast.name == record['engine'] == 'openvino' and precision in ('auto', record['precision'])
+
+
+class Large(torch.nn.Module):
+    "A network whose answers are numbers in an empty slab, and none where there is something."
+    def __init__(self):
+        super().__init__()
+        self.net, self.k, self.depth, self.base, self.norm, self.dims, self.layout = self, 3, 2, 4, 'none', 2, torch.channels_last
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+    def forward(self, x): return (x[:, 1:2] * 1e30)**2 - (x[:, 1:2] * 1e30)**2
+
+
+def test_answers_that_are_no_numbers_are_refused_before_the_work_and_in_it(cell):
+    "Where the engine is compared, and in every slice that is written."
+    with pytest.raises(InputError, match='cell: the network answers with NaN in slice'): find_membrane(cell, Large(), .5)
+    prob = np.empty(cell.vol.shape, np.float32)
+    with pytest.raises(InputError, match='slice 0: the network answers with NaN'): list(segment(cell.vol, cell.scale, Large(), prob))
 
 
 def test_the_record_says_what_ran(cell, tmp_path):
@@ -140,7 +287,7 @@ import socket, sys
 def closed(*args, **options): raise AssertionError('a connection was opened')
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = closed
 from membrane_nb.infer import open_job
-job = open_job({str(path)!r}, output={str(tmp_path/'out')!r}, device='cpu', engine='openvino', precision='bf16')
+job = open_job({str(path)!r}, output={str(tmp_path/'out')!r}, device='cpu', engine='openvino', precision='fp32')
 job.run(pictures=False)
 assert sys.modules.get('openvino_telemetry') is None
 print(job.record['engine'])

@@ -7,7 +7,7 @@ import pytest
 from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo, read_parts, split_few
 from membrane_nb.infer import open_job
-from membrane_nb.mask import EMPTY, Mask, Move, measure_placement, only_near, slices_in_words
+from membrane_nb.mask import Mask, Move, measure_placement, only_near, slices_in_words
 from membrane_nb.phantom import phantom, random_phantom
 from membrane_nb.sampler import Patches
 from membrane_nb.view import browse, show_errors, show_ortho, show_slices

@@ -72,3 +72,15 @@ def test_a_thin_sheet_in_blocks(z):
     v = extract_surface(msk, 10., faces=10**6).vertices
     sheet = v[(v[:, 0] > 120) & (v[:, 0] < 380) & (v[:, 1] > 120) & (v[:, 1] < 380)]
     assert len(sheet) and abs(sheet[:, 2].mean() - z - 1.5) < 1
+
+
+def test_it_lies_where_its_mask_lies(tmp_path):
+    "S14: by the start of the header where the origin is 0; also of a `Mask`, which is read from a file."
+    import mrcfile
+    from membrane_nb.mask import Mask
+    from membrane_nb.volume import open_volume
+    with mrcfile.new(tmp_path/'ball.mrc', ball().astype(np.int8)) as f: f.voxel_size, f.nstart = 10, (512, 0, -7)
+    body = extract_surface(ball(), 10., 2000)
+    msk = open_volume(tmp_path/'ball.mrc')
+    for given in (msk, Mask(msk)): assert np.allclose(extract_surface(given, 10., 2000).vertices - body.vertices, (512, 0, -7), atol=1e-2)
+    assert np.allclose(extract_surface(Mask(ball().astype(np.int8)), 10., 2000).vertices, body.vertices)

@@ -26,6 +26,24 @@ def test_another_value_is_noticed(stored, now):
     assert differs([('text', stored)], [('text', now)])
 
 
+@pytest.mark.parametrize('stored, now', [('0.7', '0.75'), ('0.5', '0.500001'), ("{'pixel': 9.27}", "{'pixel': 9.3}")])
+def test_what_was_decided_once_is_compared_exactly(stored, now):
+    "The threshold of a card that ships."
+    assert differs([('text', stored)], [('text', now)], exact=True)
+    assert not differs([('text', stored)], [('text', now)]) and not differs([('text', stored)], [('text', stored)], exact=True)
+
+
+@pytest.mark.parametrize('stored, now', [
+    ('torch.Size([1, 1, 32, 48])', 'torch.Size([1, 1, 32, 49])'), ('112 slices', '113 slices'), ('(3, 100, 100)', '(3, 100, 101)'), ('[8, 24]', '[8, 25]'),
+    ('20,000 voxels', '20,021 voxels'), ('phantom 5', 'phantom 6'), ('93 %', '92 %')])
+def test_whole_numbers_are_the_same(stored, now):
+    assert differs([('text', stored)], [('text', now)], .2)
+
+
+def test_voxels_and_bytes_differ_a_little_from_processor_to_processor():
+    assert not differs([('text', '{0: 34306, 1: 2558}')], [('text', '{0: 34307, 1: 2557}')])
+
+
 def test_another_picture_is_noticed():
     rng = np.random.default_rng(0)
     disc = np.uint8(200 * (np.hypot(*np.mgrid[-100:100, -100:100]) < 50))

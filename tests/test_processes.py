@@ -140,3 +140,25 @@ def test_a_recipe_and_single_values(tmp_path):
     (tmp_path/'recipe.yaml').write_text('epochs: 7\nlr: 0.5\n')
     given = parse_command(['-f', str(tmp_path/'recipe.yaml'), '-p', 'lr', '0.25'])
     assert (given['epochs'], given['lr'], given['resume']) == (7, .25, False)
+
+
+@pytest.mark.parametrize('recipe, words, wanted', [
+    ('lr: 1e-4\nepochs: 1e1\nnear: "50"\n', [], dict(lr=1e-4, epochs=10, near=50.)),
+    ('name: "2024_11_28"\n', ['-r', 'output', '007'], dict(name='2024_11_28', output='007')),
+    ('', ['-p', 'name', '01_23', '-r', 'tomo', '2024.10', '-p', 'resume', 'True', '-p', 'lr', '1e-3'], dict(name='01_23', tomo='2024.10', resume=True, lr=1e-3)),
+])
+def test_what_words_of_a_recipe_and_of_the_command_mean(tmp_path, recipe, words, wanted):
+    "L2, D6: words of the command stay as they were typed; YAML guesses."
+    (tmp_path/'recipe.yaml').write_text(recipe or '{}')
+    given = parse_command(['-f', str(tmp_path/'recipe.yaml'), *words])
+    assert {name: given[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize('recipe, said', [
+    ('name: 2024_11_28', 'parameter name: found 20241128 .* wanted text: -r name'), ('name: 007', 'parameter name: found 7 '), ('name: 2024-11-28', 'parameter name: found datetime.date'),
+    ('tomo: 01_23', 'parameter tomo: found .* wanted text: -r tomo'), ('name: 12:30:45', 'parameter name: found 45045'), ('name: on', 'parameter name: found True'), ('name:', 'parameter name: found None'),
+    ('lr: .nan', 'parameter lr: found nan; wanted a finite number'), ('lr: fast', "parameter lr: found 'fast' .* wanted float"), ('epochs: 12abc', 'wanted int'), ('resume: "True"', 'wanted bool'),
+    ('epohcs: 3', 'parameter epohcs: unknown; .*; nearest is epochs$')])
+def test_recipes_that_are_refused(tmp_path, recipe, said):
+    (tmp_path/'recipe.yaml').write_text(recipe)
+    with pytest.raises(InputError, match=said): parse_command(['-f', str(tmp_path/'recipe.yaml')])

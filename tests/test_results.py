@@ -3,7 +3,7 @@ import json, os
 
 import pytest
 from membrane_nb.checks import InputError
-from membrane_nb.results import CHECKPOINT, LOCK, RECORD, Results, not_ours, output_root, repo_root, versions, work_at_root
+from membrane_nb.results import CHECKPOINT, LOCK, RECORD, Results, damage, not_ours, output_root, repo_root, versions, work_at_root
 
 
 def finished(folder, **files):
@@ -34,6 +34,23 @@ def test_files_of_others(tmp_path):
     (cell/'link').unlink()
     os.utime(cell/'prob', ns=(2 * 10**18, 2 * 10**18))
     assert not_ours(cell) == 'prob, which was changed after the run'
+
+
+def test_files_that_are_missing_or_have_another_size(tmp_path):
+    "In folders too; a list of an earlier version has no sizes; a folder without a list is no result."
+    r = Results(tmp_path/'cell')
+    r.begin()
+    (r.part/'prob.ome.zarr').mkdir()
+    for name in ('mask', 'prob.ome.zarr/0', 'note'): (r.part/name).write_text(name)
+    cell = r.finish()
+    assert damage(cell) == {}
+    (cell/'mask').write_text('m')
+    (cell/'prob.ome.zarr'/'0').unlink()
+    (cell/'note').write_text('note, longer')
+    assert damage(cell) == {'mask': 'has 1 bytes; the run wrote 4', 'note': 'has 12 bytes; the run wrote 4', 'prob.ome.zarr/0': 'is missing'}
+    (cell/RECORD).write_text(json.dumps(dict(files=['mask', 'note', 'gone'])))
+    assert damage(cell) == dict(gone='is missing')
+    assert damage(tmp_path) is None and damage(tmp_path/'none') is None
 
 
 def test_a_place_that_cannot_be(tmp_path):
@@ -107,9 +124,21 @@ def test_where_relative_paths_start(tmp_path, monkeypatch):
     (tmp_path/'nbs'/'deep').mkdir(parents=True)
     monkeypatch.chdir(tmp_path/'nbs'/'deep')
     monkeypatch.delenv('MEMBRANE_OUTPUT', raising=False)
+    monkeypatch.delenv('IN_TEST', raising=False)
     assert output_root() == repo_root()/'output' == tmp_path/'output'
     work_at_root()
     assert os.getcwd() == str(tmp_path)
     monkeypatch.setenv('MEMBRANE_OUTPUT', '/fast')
     assert str(output_root()) == '/fast'
     assert list(versions()) == ['membrane_nb', 'torch', 'numpy', 'python'] and all(isinstance(v, str) for v in versions().values())
+
+
+def test_nbdev_test_leaves_nothing_under_output(tmp_path, monkeypatch):
+    "nbdev sets IN_TEST while it runs the pages."
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('MEMBRANE_OUTPUT', raising=False)
+    monkeypatch.setenv('IN_TEST', '1')
+    place = output_root()
+    assert place == output_root() and place.is_dir() and repo_root() not in place.parents and tmp_path not in place.parents
+    monkeypatch.setenv('MEMBRANE_OUTPUT', '/fast')
+    assert str(output_root()) == '/fast'

@@ -1,19 +1,25 @@
 "Training: what its page does not sweep."
-import csv
+import csv, json, os, shutil, sys
+from contextlib import nullcontext
+from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 import torch
 import yaml
 from membrane_nb.checks import InputError
+from membrane_nb.data import Tomo
+from membrane_nb.mask import Mask
 from membrane_nb.metrics import choose_threshold
 from membrane_nb.phantom import phantom
-from membrane_nb.results import repo_root
+from membrane_nb.results import RECORD, repo_root
 from membrane_nb.sampler import Patches
-from membrane_nb.train import (Alone, Fit, bce_dice, check_run, evaluate, loss_sums, open_run, own_share, phantom_parts,
-                               provenance_of, run_card, share_cores, start_team, sums_of_all, write_run)
-from membrane_nb.unet import UNet, load_unet, pretrained, read_card, read_provenance
-from membrane_nb.volume import write_mrc
+from membrane_nb.train import (Alone, Fit, _one_phantom, bce_dice, check_history, check_run, evaluate, loss_sums, open_run, own_share, parse_command,
+                               phantom_parts, provenance_of, run_card, scores_in_words, share_cores, start_team, sums_of_all, write_run)
+from membrane_nb.unet import UNet, load_unet, pretrained, read_card, read_provenance, write_card
+from membrane_nb.volume import fingerprint, first_fingerprint, open_volume, write_mrc
+from safetensors.torch import save_file
 from test_door import parameters
 
 
@@ -200,3 +206,299 @@ def test_gradients_of_two_parts_add_up_to_that_of_the_whole():
 def test_a_process_of_several_takes_no_numbered_device(monkeypatch):
     monkeypatch.setenv('WORLD_SIZE', '2')
     with pytest.raises(InputError, match="device: found 'cuda:1'; wanted auto, cpu or cuda"): start_team('cuda:1')
+
+
+PARTS_OF_A_ROW = dict(mask='', run=0)
+
+def a_row(tomo, part, *slices, **more):
+    return dict(name='cell.mrc', tomogram=tomo, part=part, slices=list(slices)) | PARTS_OF_A_ROW | more
+
+
+@pytest.fixture
+def cell_files(tmp_path):
+    "A tomogram of 60 slices and its mask, as files; slices 54 to 59 test."
+    vol, msk, pixel = phantom((60, 64, 64), seed=6)
+    write_mrc(tmp_path/'cell.mrc', vol, pixel)
+    write_mrc(tmp_path/'mask.mrc', msk.astype(np.int8), pixel)
+    return dict(tomo=str(tmp_path/'cell.mrc'), mask=str(tmp_path/'mask.mrc'))
+
+
+def weights_that_saw(folder, rows, **card):
+    "Copies of the weights that ship with another history."
+    folder.mkdir()
+    shutil.copy(pretrained(), folder/'weights.safetensors')
+    write_card(folder, card, rows)
+    return str(folder/'weights.safetensors')
+
+
+@pytest.mark.parametrize('rule', [fingerprint, first_fingerprint])
+@pytest.mark.parametrize('door', ['init', 'blend'])
+def test_test_slices_do_not_come_in_by_init_or_blend(cell_files, tmp_path, rule, door):
+    "Also where the other weights know the same tomogram from other slices; by fingerprints of today and of before."
+    known = rule(open_volume(cell_files['tomo']))
+    good = weights_that_saw(tmp_path/'good', [a_row(known, 'train', 0, 20, shape=[60, 64, 64])])
+    bad = weights_that_saw(tmp_path/'bad', [a_row(known, 'train', 0, 20), a_row(known, 'train', 40, 60)])
+    other = dict(init='blend', blend='init')[door]
+    with pytest.raises(InputError, match=f'{door}: these weights were trained on slices 40 to 59 of cell.mrc'):
+        open_run(parameters(**cell_files, output=tmp_path/'runs', device='cpu', **{door: bad, other: good}))
+
+
+def test_no_row_of_a_provenance_is_lost(cell_files, tmp_path):
+    "The same tomogram by other slices, another part or another mask; equal rows are kept once."
+    known = fingerprint(open_volume(cell_files['tomo']))
+    first = [a_row(known, 'train', 0, 10), a_row('ab', 'test', 0, 5)]
+    second = [a_row(known, 'train', 0, 10), a_row(known, 'train', 5, 20), a_row(known, 'val', 0, 10), a_row(known, 'train', 0, 10, mask='cd')]
+    init, blend = weights_that_saw(tmp_path/'one', first), weights_that_saw(tmp_path/'two', second)
+    run = open_run(parameters(**cell_files, output=tmp_path/'runs', device='cpu', init=init, blend=f'{blend}, {init}'))
+    rows = [(row['tomogram'], row['part'], *row['slices'], row['mask']) for row in run.provenance]
+    wanted = [(row['tomogram'], row['part'], *row['slices'], row['mask']) for row in first + second[1:]]
+    assert rows == wanted
+    assert [row['run'] for row in provenance_of(run.parts, run.provenance)] == [0, 0, 0] + [1] * len(wanted)
+
+
+def test_the_provenance_that_ships_is_compared_by_its_own_rule(tmp_path):
+    "A phantom that trained the weights that ship is found, in any byte order; the fingerprint of today is in no row."
+    row = next(row for row in read_provenance(pretrained()) if row['name'].startswith('various phantom') and row['part'] == 'train')
+    assert not row['tomogram'].startswith('v2:') and row['shape']
+    vol, msk, pixel = np.zeros(row['shape'], np.float32), np.ones(row['shape'], np.uint8), 10.
+    vol[::2] += np.random.default_rng(0).normal(size=vol[::2].shape)
+    tomo = Tomo(vol, Mask(msk, name='m'), pixel, 'cell.mrc', density='dark')
+    rows = [row | dict(tomogram=first_fingerprint(vol))]
+    with pytest.raises(InputError, match='init: these weights were trained on slices 0 to'): check_history(dict(test=[(tomo, range(0, 9))]), rows, 7)
+    check_history(dict(test=[(tomo, range(0, 9))]), read_provenance(pretrained()), 7)
+
+
+def test_the_first_fingerprint_is_taken_only_where_it_could_match(monkeypatch):
+    "It costs another pass over the volume."
+    taken = []
+    monkeypatch.setattr('membrane_nb.train.first_fingerprint', lambda vol: taken.append(1) or 'none')
+    vol, msk, pixel = phantom((12, 64, 64), seed=3)
+    parts = dict(val=[(Tomo(vol, msk, pixel, density='dark'), range(0, 9))])
+    check_history(parts, [a_row('ab', 'train', 0, 9, shape=[13, 64, 64]), a_row('v2:ab', 'train', 0, 9)], 7)
+    assert not taken
+    for row in (a_row('ab', 'train', 0, 9, shape=[12, 64, 64]), a_row('ab', 'train', 0, 9)): check_history(parts, [row], 7)
+    assert len(taken) == 2, 'the shape fits, or is not told'
+
+
+def test_a_card_of_an_earlier_version_is_compared(cell_files, tmp_path):
+    "It lists the volumes itself, by the first rule and without their shape."
+    bad = weights_that_saw(tmp_path/'bad', [])
+    (tmp_path/'bad'/'provenance.json').unlink()
+    seen = dict(name='cell.mrc', part='train', slices=[40, 60], tomogram=first_fingerprint(open_volume(cell_files['tomo'])), mask='cd')
+    (tmp_path/'bad'/'card.json').write_text(json.dumps(dict(data=[seen])))
+    with pytest.raises(InputError, match='init: these weights were trained on slices 40 to 59'):
+        open_run(parameters(**cell_files, output=tmp_path/'runs', device='cpu', init=bad))
+
+
+@pytest.mark.parametrize('kind', ['>f4', '>i2', '<i2', '<f2'])
+def test_the_same_numbers_in_two_parts_of_a_manifest_are_refused(tmp_path, kind):
+    "Another byte order, or another type that holds the same numbers."
+    vol, msk, pixel = phantom((40, 64, 64), seed=6)
+    vol = np.rint(vol * 100).astype(np.float32)
+    write_mrc(tmp_path/'a.mrc', vol, pixel)
+    write_mrc(tmp_path/'b.mrc', 1 + vol, pixel)
+    write_mrc(tmp_path/'m.mrc', msk.astype(np.int8), pixel)
+    with mrcfile.new(tmp_path/'c.mrc', vol.astype(kind)) as f: f.voxel_size = pixel
+    if kind[0] == '>': assert open_volume(tmp_path/'c.mrc').dtype.byteorder == '>'
+    (tmp_path/'list.csv').write_text('tomogram,mask,split\na.mrc,m.mrc,train\nb.mrc,m.mrc,val\nc.mrc,m.mrc,test\n')
+    with pytest.raises(InputError, match='hold the same voxels'): open_run(parameters(manifest=tmp_path/'list.csv', output=tmp_path/'runs', device='cpu'))
+
+
+def test_weights_to_blend_with_are_an_input(cell_files, tmp_path):
+    "The folder that holds them is not replaced, with overwrite neither."
+    blend = weights_that_saw(tmp_path/'mine', [])
+    files = sorted(p.name for p in (tmp_path/'mine').iterdir())
+    (tmp_path/'mine'/RECORD).write_text(json.dumps(dict(files=files)))
+    for more in (dict(blend=blend), dict(init='pretrained', blend=f'{pretrained()}, {blend}')):
+        with pytest.raises(InputError, match='mine: holds weights.safetensors, which is read'):
+            open_run(parameters(**cell_files, **dict(init='pretrained') | more, output=tmp_path, name='mine', overwrite=True, device='cpu'))
+
+
+@pytest.fixture
+def stopped(cell_files, tmp_path):
+    "The parameters of a run that was stopped after an epoch, and its checkpoint."
+    p = parameters(**cell_files, output=tmp_path/'runs', name='run', device='cpu', k=3, base=4, patch=32, patches_per_epoch=2, batch_size=2, epochs=2)
+    run = open_run(p)
+    fit = run.start()
+    next(fit.run(run.results.part/'last.ckpt', run.about))
+    run.results.lock.release(force=True)
+    return p | dict(resume=True), run.results.part/'last.ckpt'
+
+
+def without(d, name): return {n: v for n, v in d.items() if n != name}
+
+BROKEN = {
+    'about is a list': lambda s: s | dict(about=[1]), 'about has no data': lambda s: s | dict(about=without(s['about'], 'data')),
+    'parameters are a word': lambda s: s | dict(about=s['about'] | dict(parameters='k')), 'history is a word': lambda s: s | dict(history='long'),
+    'an epoch is empty': lambda s: s | dict(history=[{}]), 'a loss is a word': lambda s: s | dict(history=[s['history'][0] | dict(val_loss='low')]),
+    'net is none': lambda s: s | dict(net=None), 'net lost a tensor': lambda s: s | dict(net=without(s['net'], 'out.bias')),
+    'net has another shape': lambda s: s | dict(net=UNet(3, 8).state_dict()), 'smooth is a list': lambda s: s | dict(smooth=[]),
+    'best is none': lambda s: s | dict(best=None), 'best is endless': lambda s: s | dict(best=s['best'] | {'out.weight': torch.ones(1).expand(1, 2**40, 1, 1)}),
+    'all are of another network': lambda s: s | dict.fromkeys(('net', 'smooth', 'best'), UNet(3, 8).state_dict()),
+    'optimiser is empty': lambda s: s | dict(opt={}), 'optimiser has no moments': lambda s: s | dict(opt=s['opt'] | dict(state={})),
+    'moments have another shape': lambda s: s | dict(opt=s['opt'] | dict(state=s['opt']['state'] | {0: s['opt']['state'][0] | dict(exp_avg=torch.ones(3))})),
+    'a rate is a word': lambda s: s | dict(opt=s['opt'] | dict(param_groups=[s['opt']['param_groups'][0] | dict(betas='two')])),
+    'random numbers are short': lambda s: s | dict(rng=s['rng'][:9]), 'random numbers are floats': lambda s: s | dict(rng=s['rng'].float()),
+    'those of the cards are a word': lambda s: s | dict(rng_cuda='none'), 'weights are NaN': lambda s: s | dict(net=s['net'] | {'out.bias': torch.tensor([np.nan])})}
+
+def test_a_checkpoint_of_another_structure_is_one_sentence(stopped):
+    p, path = stopped
+    state = torch.load(path, weights_only=True)
+    assert open_run(p).checkpoint
+    for name, broken in BROKEN.items():
+        torch.save(broken(state), path)
+        with pytest.raises(InputError) as e: open_run(p)
+        assert str(e.value).startswith(f'{path}: ') and '\n' not in str(e.value), name
+
+
+def test_a_checkpoint_of_before_is_resumed_or_refused(stopped, cell_files):
+    "It has the fingerprints of the first rule, and lacks parameters that came later."
+    p, path = stopped
+    state = torch.load(path, weights_only=True)
+    names = [first_fingerprint(open_volume(cell_files[name])) for name in ('tomo', 'mask')]
+    about = dict(parameters=without(state['about']['parameters'], 'half'), data=[[part, *names, first, last] for part, _, _, first, last in state['about']['data']])
+    torch.save(state | dict(about=about), path)
+    assert open_run(p).checkpoint
+    with pytest.raises(InputError, match='was run with half=None, now True'): open_run(p | dict(half=True))
+    write_mrc(cell_files['tomo'], open_volume(cell_files['tomo'])[:] + 1, 10.)
+    with pytest.raises(InputError, match='was trained on other voxels'): open_run(p)
+
+
+KEPT = dict(kind='various phantom', seed=7, shape=(8, 48, 48), pixels=(9., 11.), thick=4.4)
+
+@pytest.mark.parametrize('damage', ['cut', 'empty', 'text', 'swapped', 'swapped by another shape', 'changed', 'of before', 'compressed', 'folder'])
+def test_a_damaged_kept_phantom_is_made_again_with_a_sentence(tmp_path, capsys, damage):
+    wanted = _one_phantom(**KEPT, folder=tmp_path)
+    path, = tmp_path.glob('*.npz')
+    whole = path.read_bytes()
+    if damage == 'cut': path.write_bytes(whole[:len(whole) // 2])
+    if damage == 'empty': path.write_bytes(b'')
+    if damage == 'text': path.write_text('not a phantom')
+    if damage.startswith('swapped'):
+        _one_phantom(**KEPT | dict(seed=8, shape=(8, 48, 48 + 16 * (damage != 'swapped'))), folder=tmp_path)
+        shutil.move(next(p for p in tmp_path.glob('*.npz') if p != path), path)
+    with np.load(tmp_path/path.name) if damage in ('changed', 'of before', 'compressed') else nullcontext({}) as kept: parts = dict(kept)
+    if damage == 'changed': np.savez(path, **parts | dict(pixel=parts['pixel'] + 1))
+    if damage == 'of before': np.savez(path, **without(parts, 'sha256'))
+    if damage == 'compressed': np.savez_compressed(path, **parts | dict(vol=np.zeros((8, 480, 4800), np.float32)))
+    if damage == 'folder': path.unlink(), path.mkdir()
+    if damage == 'folder':
+        with pytest.raises(InputError, match='cannot be kept'): _one_phantom(**KEPT, folder=tmp_path)
+        return
+    again = _one_phantom(**KEPT, folder=tmp_path)
+    assert all(np.array_equal(a, b) for a, b in zip(wanted, again)) and path.read_bytes() == whole
+    assert 'is not the phantom that was kept under this name; made again' in capsys.readouterr().out
+    assert _one_phantom(**KEPT, folder=tmp_path)[2] == wanted[2] and capsys.readouterr().out == ''
+
+
+def test_two_runs_that_make_the_same_phantom_do_not_meet(tmp_path, monkeypatch):
+    "Each writes under a name of its own, and the last one to finish gives the name."
+    names = []
+    replace = os.replace
+    def noted(part, path):
+        names.append(Path(part).name)
+        replace(part, path)
+    monkeypatch.setattr('os.replace', noted)
+    for _ in range(2):
+        _one_phantom(**KEPT, folder=tmp_path)
+        for path in tmp_path.glob('*.npz'): path.unlink()
+    assert len(set(names)) == 2 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('content, said', [
+    (b'epochs: [', 'is not YAML'), (b'\xff\xfe\x00', 'is not text in UTF-8'), (b'- epochs', 'wanted a line for each parameter'), (b'epochs', 'wanted a line for each parameter'),
+    (b'7: 8', 'wanted a line for each parameter'), (b'? [a, b]\n: 3', 'is not YAML'), (b'a: !!python/object:os.system {}', 'is not YAML'), (b'[' * 10_000, 'is not YAML'),
+    (b'epochs: ' + b'9' * 5000, 'is not YAML'), (b'epochs: 2024-13-45', 'is not YAML|found'), (b'', 'is empty'), (b'epochs: {a: 1}', 'parameter epochs: found')])
+def test_a_recipe_that_is_none_is_one_sentence(tmp_path, content, said):
+    (tmp_path/'r.yaml').write_bytes(content)
+    with pytest.raises(InputError, match=said) as e: parse_command(['-f', str(tmp_path/'r.yaml')])
+    assert '\n' not in str(e.value) and len(str(e.value)) < 600
+
+
+@pytest.mark.parametrize('content', [b'# only a remark\n', b'---\n...\n', b'\xef\xbb\xbfepochs: 5\n'])
+def test_a_recipe_may_hold_comments_alone_or_a_byte_order_mark(tmp_path, content):
+    (tmp_path/'r.yaml').write_bytes(content)
+    assert parse_command(['-f', str(tmp_path/'r.yaml')])['epochs'] == 5
+
+
+def test_weights_that_16_bits_do_not_hold_are_refused_and_not_written(stopped):
+    p, _ = stopped
+    run = open_run(p | dict(resume=False, overwrite=True, half=True, name='other'))
+    fit = run.start()
+    next(fit.run(run.results.part/'last.ckpt', run.about))
+    fit.best['out.weight'][:] = 1e6
+    with pytest.raises(InputError, match='the weights of this run: out.weight holds NaN or infinite numbers'): run.score(fit)
+
+
+@pytest.mark.parametrize('door', ['init', 'blend'])
+def test_weights_so_large_that_they_answer_nan_are_refused_at_once(cell_files, tmp_path, door):
+    path = tmp_path/'large.safetensors'
+    save_file({name: v * 1e36 if name.endswith('weight') else v for name, v in load_unet(pretrained()).state_dict().items()}, path)
+    with pytest.raises(InputError, match='answers with NaN or infinite numbers'):
+        open_run(parameters(**cell_files, output=tmp_path/'runs', device='cpu', **dict(init='pretrained') | {door: str(path)}))
+
+
+def test_a_network_that_learned_nothing_writes_no_card(small, trained, tmp_path):
+    "D1: its threshold would be 0, which `read_card` refuses."
+    dull = new_fit(small, history=trained.history, best=trained.best)
+    with torch.no_grad(): dull.net.out.bias -= 50
+    with pytest.raises(InputError, match='nothing was learned: the network calls next to no voxel .* wanted more epochs'):
+        run_card(dict(seed=0), small, dull)
+    with torch.no_grad():
+        for weight in dull.net.parameters(): weight *= 0
+    card = run_card(dict(seed=0), small, dull)
+    assert 'nothing was learned yet' in scores_in_words(card)[-1]
+    write_run(tmp_path, dull, card, [])
+    assert 0 < read_card(tmp_path/'weights.safetensors').threshold < 1
+    assert 'nothing was learned' not in scores_in_words(run_card(dict(seed=0), small, trained))[-1]
+
+
+@pytest.mark.parametrize('wrong', [dict(threshold=0.), dict(threshold=1.), dict(threshold=float('nan')), dict(pixel=1e4), dict(spread=.5), dict(density='grey')])
+def test_every_card_is_one_that_is_read(trained, tmp_path, wrong):
+    card = dict(threshold=.5, pixel=None, spread=1.2, density='dark', scores=dict(test=dict(dice=float('nan'))))
+    with pytest.raises(InputError, match=f'card.json: {list(wrong)[0]}: found'): write_run(tmp_path, trained, card | wrong, [])
+    assert not (tmp_path/'card.json').exists()
+    write_run(tmp_path, trained, card, [])
+    assert read_card(tmp_path/'weights.safetensors').pixel == 0
+
+
+def test_a_command_that_learns_nothing_ends_with_one_sentence(run, volumes, tmp_path):
+    "D1: exit 1, no folder takes the name, the checkpoint stays. A mean with weights that call nothing membrane stands for a training that failed."
+    from safetensors.torch import save_file
+    torch.manual_seed(0)
+    state = UNet(3, 4).state_dict()
+    state['out.bias'] -= 1e4
+    save_file(state, tmp_path/'dull.safetensors')
+    files = dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, blend=tmp_path/'dull.safetensors')
+    small = dict(patches_per_epoch=4, patch=32, k=3, base=4, epochs=1)
+    done = run(sys.executable, '-m', 'membrane_nb.train', *(str(w) for n, v in (files | small).items() for w in ('-p', n, v)), '-r', 'name', '01_23')
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith('membrane_nb.train: nothing was learned')
+    assert not (tmp_path/'01_23').exists() and (tmp_path/'.01_23.part'/'last.ckpt').exists()
+
+
+def test_a_run_is_followed_in_a_place_that_is_seen(volumes, tmp_path):
+    "A line an epoch, also of a run that was stopped and goes on; in the end it lies in the folder alone."
+    p = parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, base=4, patch=32, patches_per_epoch=4, epochs=3)
+    followed = tmp_path/'run.history.csv'
+    lines = []
+    for resume in (False, True):
+        run = open_run(p | dict(resume=resume))
+        fit = run.start()
+        for row in fit.run(run.results.part/'last.ckpt', run.about):
+            lines.append(len(followed.read_text().splitlines()))
+            if not resume: break
+        run.results.lock.release(force=True)
+    assert lines == [2, 3, 4]
+    told = followed.read_text()
+    folder = run.finish(fit, run.score(fit))
+    assert (folder/'history.csv').read_text() == told and not os.path.lexists(followed)
+    assert [row['epoch'] for row in csv.DictReader(open(folder/'history.csv'))] == ['1', '2', '3']
+
+
+def test_a_file_of_the_user_is_not_taken_for_the_history(volumes, tmp_path):
+    (tmp_path/'run.history.csv').write_text('mine')
+    run = open_run(parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, base=4, patch=32, patches_per_epoch=4, epochs=1))
+    fit = run.start()
+    for _ in fit.run(run.results.part/'last.ckpt', run.about): pass
+    run.finish(fit, run.score(fit))
+    assert (tmp_path/'run.history.csv').read_text() == 'mine'

@@ -143,3 +143,12 @@ def test_errors_of_a_large_slice():
     img = show_errors(vol, msk, msk, n=1).axes[0].images[0].get_array()
     assert img.shape == (1024, 1024, 3) and (np.abs(img[500].astype(int) - TRUE_COLOUR).max(1) < 110).all() and (img[500, :, 1] > img[500, :, 0]).all()
     with pytest.raises(InputError, match='has the shape'): show_errors(vol, msk[:1], msk)
+
+
+def test_an_outline_shows_what_is_not_annotated(letter):
+    "In blue, beside the membranes in orange; a slice that is not annotated at all has no outline."
+    both = letter.copy()
+    both[3, 30:, 45:] = 2
+    outlines = show_images([both[3]] * 3, msks=[letter[3], both[3], np.full_like(letter[3], 2)], outline=True).axes
+    colours = [[tuple(np.round(c.get_edgecolor()[0][:3] * 255)) for c in ax.collections] for ax in outlines]
+    assert colours == [[MEMBRANE_COLOUR], [IGNORE_COLOUR, MEMBRANE_COLOUR], []]
