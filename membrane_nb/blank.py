@@ -306,5 +306,5 @@ def find_blank(
     if not limits.any() and not copies and value is None: return Blank(vol.shape)
     blank = Blank(vol.shape, _blank_slices(vol, limits, copies, value))
     core = _core(vol, blank)
-    if not core[2] > core[1]: return Blank(vol.shape) # no data are left
+    if not core[2] > core[1] or blank.share > .95: return Blank(vol.shape) # no data are left
     return widened(Blank(vol.shape, _with_ramps(vol, blank, core)))
