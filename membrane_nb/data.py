@@ -119,6 +119,8 @@ def _open_mask(
         raise InputError(f'{raw.path}: is named as tomogram and as mask; wanted two files')
     if raw.shape != vol.shape:
         raise InputError(f'{raw.path}: has shape {raw.shape}; wanted {vol.shape}, as the tomogram')
+    told = 'taken as unknown', 'look unsigned' # its size is compared, its numbers are read by `Mask`
+    raw.notes = [note for note in raw.notes if not any(words in note for words in told)]
     return raw
 
 def _headers_differ(
@@ -129,8 +131,9 @@ def _headers_differ(
     words = []
     if raw.pixel and vol.pixel and abs(raw.pixel / vol.pixel - 1) > .01:
         words.append(f'voxels of {raw.pixel:g} Å (the tomogram: {vol.pixel:g})')
-    places = dict(origin=(raw.origin, vol.origin))
-    if type(raw) is type(vol): places |= dict(start=(_start(raw), _start(vol))) # a store has no start
+    alike = type(raw) is type(vol) # both MRC files, or both stores
+    places = dict(origin=(raw.origin, vol.origin)) if alike or raw.pixel else {}
+    if alike: places |= dict(start=(_start(raw), _start(vol)))
     for what, (here, there) in places.items():
         if np.allclose(here, there, rtol=.01, atol=.01 * (vol.pixel or 1)): continue
         words.append(f'its {what} at {_triple(here)} (the tomogram: {_triple(there)})')
@@ -215,7 +218,7 @@ class Tomo:
         self.notes.append(self.msk.note)
         if not self.trust_mask: self.msk.check_share()
         if self.ours or not self.rows.any(): return
-        placement = measure_placement(self.vol, self.msk, self.scale)
+        placement = measure_placement(self.vol, self.msk, replace(self.scale, blank=self.blank))
         said = placement.in_words(self.msk.name)
         if placement.better:
             self.misfit = '' if self.trust_mask else said

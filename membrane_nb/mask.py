@@ -394,7 +394,7 @@ class Detail:
 
     def _slice(self, z):
         "One slice after a band-pass."
-        img = self.scale(self.vol[z])[::self.step, ::self.step]
+        img = self.scale.slice(self.vol, z)[::self.step, ::self.step]
         return uniform_filter(img, 3) - uniform_filter(img, 21)
 
     def contrast(self,
