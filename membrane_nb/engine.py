@@ -211,21 +211,21 @@ def central_slab(
 )->np.ndarray: # (k, y, x) float32, scaled
     "A part of a slab, so that a look at it is quick in any tomogram."
     _, slab = next(slabs(tomo.seen, tomo.scale, k, range(z, z + 1)))
-    plane = slab.shape[1:]
-    place = _window(plane, wide, at) if at else tomo.scale.middle(plane, z, wide)
-    return slab[:, *place]
+    return slab[:, *_place(tomo, slab.shape[1:], z, wide, at)]
 
-def _window(
-    plane:tuple, # y, x
+def _place(
+    tomo:Tomo,
+    plane:tuple, # y, x of a slice
+    z:int,       # slice
     wide:int,    # pixels along y and x, at most
-    at:tuple,    # where its middle lies, as shares of y and x
-)->tuple: # two slices
-    "A square window that lies in a plane."
+    at:tuple,    # where its middle lies, as shares of y and x; empty: the middle of the data
+)->tuple: # slices along y and x
+    "A square window in a slice."
+    if not at: return tomo.scale.middle(plane, z, wide)
     starts = [int(n * share) - wide // 2 for n, share in zip(plane, at)]
     starts = [max(0, min(start, n - wide)) for n, start in zip(plane, starts)]
     return tuple(slice(start, start + wide) for start in starts)
 
-_CENTRE = (.5, .5),
 _CORNERS = (.25, .25), (.25, .75), (.75, .25), (.75, .75)
 
 def _most_membrane(
@@ -233,18 +233,19 @@ def _most_membrane(
     exact,           # the reference
     threshold:float, # probability from which a voxel is membrane
     zs:list,         # slices to look at
-    places:tuple,    # in each, as shares of y and x
+    places:tuple,    # in each, as shares of y and x; an empty one is the middle of the data
 )->tuple: # share of membrane, mean probability, slice, place: of the window that holds most
     "Where torch finds most membrane; an answer that is no number raises `InputError`."
     found = []
     for z in zs:
         _, slab = next(slabs(tomo.seen, tomo.scale, exact.k, range(z, z + 1)))
         for at in places:
-            img = slab[:, *_window(slab.shape[1:], 256, at)]
-            prob = torch.stack([predict_slice(exact, sign * img).sigmoid() for sign in (1, -1)])
+            place = _place(tomo, slab.shape[1:], z, 256, at)
+            prob = torch.stack([predict_slice(exact, sign * slab[:, *place]).sigmoid() for sign in (1, -1)])
             if not torch.isfinite(prob).all():
                 wanted = 'wanted the weights of a trained network'
                 raise InputError(f'{tomo.name}: the network answers with NaN in slice {z}; {wanted}')
+            if tomo.scale.blank: prob[:, torch.from_numpy(tomo.scale.blank.near[z][place])] = 0 # no membrane there
             found.append((float((prob >= threshold).float().mean()), float(prob.mean()), z, at))
     return max(found)
 
@@ -254,8 +255,10 @@ def find_membrane(
     threshold:float, # probability from which a voxel is membrane
 )->tuple: # slice, place in it (shares of y and x), slices that were looked at
     "Where torch finds most membrane, in five slices spread over the tomogram."
-    zs = np.unique(np.linspace(0, len(tomo.seen) - 1, 7)[1:-1].astype(int)).tolist()
-    best = _most_membrane(tomo, exact, threshold, zs, _CENTRE)
+    blank = tomo.scale.blank
+    filled = blank.filled() if blank else np.arange(len(tomo.seen))
+    zs = sorted({int(filled[i * (len(filled) - 1) // 6]) for i in range(1, 6)})
+    best = _most_membrane(tomo, exact, threshold, zs, [()])
     if best[0] < .005 and max(tomo.seen.shape[1:]) > 256:
         best = max(best, _most_membrane(tomo, exact, threshold, zs, _CORNERS))
     return *best[2:], zs

@@ -261,6 +261,7 @@ def _count(self:Mask):
     told = np.flatnonzero(self.ignored < np.prod(self.shape[1:]))
     has = self.rows.any(axis=1)
     self.unlabelled[told] = _unlabelled(has[told], self.empty)
+    self.unlabelled &= self.ignored == 0 # where some voxels are marked, somebody looked
     self.annotated = told[~self.unlabelled[told]] # slices
 
 @patch
@@ -474,7 +475,7 @@ def better(self:Placement)->Move|None:
     if best < max(1.5 * given, given + 5 * self.noise, 6 * self.noise): return None
     back = self.moved.get(Move(shift=tuple(-n for n in move.shift)), 0.) # a turn has none
     if np.isnan(back): return move if best > 2 * given else None
-    return move if back * np.sign(self.moved[move]) < .3 * best else None
+    return move if back * np.sign(self.moved[move]) < .4 * best else None
 
 @patch
 def in_words(self:Placement,

@@ -21,18 +21,22 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from PIL import Image
 
 from .checks import InputError
+from .blank import find_blank
 from .mesh import extract_surface
 
 # %% ../nbs/11_view.ipynb #e6ffae7f
 def contrast_limits(
     vol, # (z, y, x), anything that yields a (y, x) slice for vol[z]
 )->tuple: # lowest and highest grey value to show
-    "The 1st and the 99th percentile of the grey values of five slices."
+    "The 1st and the 99th percentile of the grey values of five slices, without blank space."
     zs = np.linspace(0, len(vol) - 1, 7)[1:-1].astype(int)
     step = max(1, max(vol.shape[1:]) // 512)
-    some = np.stack([np.asarray(vol[z])[::step, ::step] for z in np.unique(zs)])
-    some = some.astype(np.float32)
-    some = some[np.isfinite(some)]
+    imgs = np.stack([np.asarray(vol[z]) for z in np.unique(zs)])
+    some = imgs[:, ::step, ::step].astype(np.float32)
+    there = np.isfinite(some)
+    blank = find_blank(imgs)
+    if blank: there &= ~blank.near[:][:, ::step, ::step]
+    some = some[there]
     if not some.size: return 0., 1.
     lo, hi = np.percentile(some, (1, 99))
     return float(lo), float(max(hi, lo + 1e-6))

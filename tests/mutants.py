@@ -24,7 +24,7 @@ MUTANTS = {
     ],
     '06_mask': [
         ('out[raw == self.ignore] = 2', 'pass'),
-        ('set(values) != {0, 1, 2}', 'set(values) == {0, 1, 2}'),
+        ('set(self.values) != {0, 1, 2}', 'set(self.values) == {0, 1, 2}'),
         ('pixel / 10 > near', 'pixel > near'),
     ],
     '01_sampler': [

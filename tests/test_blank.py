@@ -98,9 +98,9 @@ def test_blank_space_is_found_for_what_it_is(cell, case, kind):
     vol = as_type(vol, kind)
     blank = find_blank(vol)
     assert blank.near[:][~there].mean() > .999
-    assert blank[:][far(there)].mean() < .002 and blank.near[:][far(there, 9)].mean() < .001
+    assert blank[:][far(there)].mean() < .002 and blank.near[:][far(there, 6.5)].mean() < .001
     scale = measure_scale(vol)
-    inside = np.quantile(vol[far(there, 9)], [.5, .05, .95])
+    inside = np.quantile(vol[far(there, 6.5)], [.5, .05, .95])
     assert np.abs(np.array([scale.median, scale.p5, scale.p95]) - inside).max() < .06 * (inside[2] - inside[1]) + (kind != 'float32')
     assert all((scale.slice(vol, z)[blank[z]] == 0).all() for z in range(len(vol)))
 
