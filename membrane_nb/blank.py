@@ -65,7 +65,7 @@ _QUIET = .1 # share of the usual variation below which a window is quiet
 
 def _limits(
     vol,            # (z, y, x)
-    looks:int=12,   # slices to look at
+    looks:int=8,    # slices to look at
 )->np.ndarray: # (3,) float32: below these variations a window is quiet
     "A tenth of the usual variation, measured in even slices where there is data."
     some = []
@@ -297,7 +297,7 @@ def find_blank(
 )->Blank:
     "The voxels that hold no data; where the data are as quiet as blank space is, none is found."
     limits = _limits(vol)
-    looks = [_look(vol[z], limits) for z in even_slices(len(vol), 64).tolist()]
+    looks = [_look(vol[z], limits) for z in even_slices(len(vol), 32).tolist()]
     copies = _copied(vol, limits)
     found = [blank for blank, _ in looks if blank is not None]
     data = sum(np.count_nonzero(~blank) for blank in found)
