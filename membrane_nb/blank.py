@@ -291,6 +291,18 @@ def _with_ramps(
         yield near
 
 # %% ../nbs/07_blank.ipynb #a5256bb5
+def _is_field(
+    blank:Blank,
+)->bool:
+    "Whether a quarter of what is left lies more than four pixels inside: a field of view, no thin lines."
+    filled = blank.filled()
+    data = 0
+    deep = 0
+    for z in filled[even_slices(len(filled), 12)].tolist():
+        data += np.count_nonzero(~blank[z])
+        deep += np.count_nonzero(~_square(blank[z], np.maximum, 2))
+    return deep > data / 4
+
 def find_blank(
     vol,              # (z, y, x), an array or a volume
     value:float=None, # a grey value that means blank wherever it is
@@ -306,5 +318,5 @@ def find_blank(
     if not limits.any() and not copies and value is None: return Blank(vol.shape)
     blank = Blank(vol.shape, _blank_slices(vol, limits, copies, value))
     core = _core(vol, blank)
-    if not core[2] > core[1] or blank.share > .95: return Blank(vol.shape) # no data are left
+    if not core[2] > core[1] or not _is_field(blank): return Blank(vol.shape) # no data are left
     return widened(Blank(vol.shape, _with_ramps(vol, blank, core)))

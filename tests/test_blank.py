@@ -192,7 +192,7 @@ def test_real_pictures(shared):
 
 def test_a_bright_tomogram_off_the_centre_of_a_large_box(cell, tmp_path):
     "S15: votes are counted where the data are."
-    vol = np.zeros((16, 560, 560), np.float32)
+    vol = np.zeros((16, 1100, 1100), np.float32)
     vol[:, 10:170, 10:170] = 2000 - cell[0]
     job = open_job(write_mrc(tmp_path/'t.mrc', vol, 10.).path, output=tmp_path/'out')
     assert job.tomo.scale.sign == -1 and job.tomo.scale.skew > .3
