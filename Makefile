@@ -1,11 +1,11 @@
-# make demo | test | mutants | lab | docs | bench | env | constraints | clean
+# make demo | test | mutants | lab | docs | bench | fuzz | env | constraints | clean
 PYTHON ?= python3
 BIN := .venv/bin
 # threads that wait do not keep a busy processor from working; large pages for torch
 export OMP_WAIT_POLICY := PASSIVE
 export THP_MEM_ALLOC_ENABLE := 1
 
-.PHONY: env demo test mutants lab docs bench constraints clean
+.PHONY: env demo test mutants lab docs bench fuzz constraints clean
 
 env: .venv/ready
 
@@ -41,6 +41,10 @@ docs: env
 bench: env
 	$(BIN)/pip install -qq --no-deps monai
 	$(BIN)/python benchmarks/bench.py
+
+# bad input at every door, and commands that are killed; not part of the tests
+fuzz: env
+	$(BIN)/python benchmarks/fuzz.py
 
 # every version of constraints.txt, for all Pythons of settings.ini at once; a cache would not see that settings.ini changed
 constraints:

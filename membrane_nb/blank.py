@@ -65,7 +65,7 @@ _QUIET = .1 # share of the usual variation below which a window is quiet
 
 def _limits(
     vol,            # (z, y, x)
-    looks:int=12,   # slices to look at
+    looks:int=8,    # slices to look at
 )->np.ndarray: # (3,) float32: below these variations a window is quiet
     "A tenth of the usual variation, measured in even slices where there is data."
     some = []
@@ -291,13 +291,25 @@ def _with_ramps(
         yield near
 
 # %% ../nbs/07_blank.ipynb #a5256bb5
+def _is_field(
+    blank:Blank,
+)->bool:
+    "Whether a quarter of what is left lies more than four pixels inside: a field of view, no thin lines."
+    filled = blank.filled()
+    data = 0
+    deep = 0
+    for z in filled[even_slices(len(filled), 12)].tolist():
+        data += np.count_nonzero(~blank[z])
+        deep += np.count_nonzero(~_square(blank[z], np.maximum, 2))
+    return deep > data / 4
+
 def find_blank(
     vol,              # (z, y, x), an array or a volume
     value:float=None, # a grey value that means blank wherever it is
 )->Blank:
     "The voxels that hold no data; where the data are as quiet as blank space is, none is found."
     limits = _limits(vol)
-    looks = [_look(vol[z], limits) for z in even_slices(len(vol), 64).tolist()]
+    looks = [_look(vol[z], limits) for z in even_slices(len(vol), 32).tolist()]
     copies = _copied(vol, limits)
     found = [blank for blank, _ in looks if blank is not None]
     data = sum(np.count_nonzero(~blank) for blank in found)
@@ -306,5 +318,5 @@ def find_blank(
     if not limits.any() and not copies and value is None: return Blank(vol.shape)
     blank = Blank(vol.shape, _blank_slices(vol, limits, copies, value))
     core = _core(vol, blank)
-    if not core[2] > core[1]: return Blank(vol.shape) # no data are left
+    if not core[2] > core[1] or not _is_field(blank): return Blank(vol.shape) # no data are left
     return widened(Blank(vol.shape, _with_ramps(vol, blank, core)))

@@ -63,10 +63,11 @@ def _why_unreadable(
     return no_such_file(path)
 
 def no_such_file(
-    path:Path, # where nothing is
+    path:Path,       # where nothing is
+    kind:str='file', # or folder
 )->str: # a few words
     "That there is no such file, where it was looked for, and where one of its name lies."
-    why = 'no such file'
+    why = f'no such {kind}'
     if not path.is_absolute(): why += f', looked for from {Path.cwd()}'
     for near in (Path('data')/path.name, Path(path.name)):
         if near.exists(): return f'{why}; there is {near}'

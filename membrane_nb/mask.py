@@ -80,7 +80,7 @@ def _is_unsigned(
     below = [v for v in values if v < 0]
     above = [v for v in values if v > 0]
     if zero: return 0 not in values or len(values) > 15
-    if not above: return -1 in below or min(below) >= -128
+    if not above: return 0 in values and min(below) >= -128
     largest = size // 2 - 1
     return above == [largest] or (len(below) > 1 and max(above) > largest / 4)
 

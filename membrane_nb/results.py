@@ -8,6 +8,7 @@ __all__ = ['RECORD', 'LOCK', 'CHECKPOINT', 'repo_root', 'output_root', 'work_at_
 
 # %% ../nbs/14_results.ipynb #e4f970a1
 import json, os, platform, shutil, subprocess, tempfile
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -199,12 +200,31 @@ class Results:
         wanted = 'wanted a folder for the results'
         raise InputError(f'{self.folder}: {parent} cannot be written; {wanted}')
 
+# %% ../nbs/14_results.ipynb #836cbad5
+def _empty(
+    folder:Path, # of ours
+    kept:tuple,  # names of what stays
+)->list: # paths of what is gone
+    "Remove what lies in a folder."
+    left = [path for path in folder.iterdir() if path.name not in kept]
+    for path in left:
+        if path.is_dir() and not path.is_symlink(): shutil.rmtree(path)
+        else: path.unlink()
+    return left
+
+def _remove(
+    folder:Path, # of ours
+):
+    "Remove a folder; what tells that it is ours goes last."
+    _empty(folder, (RECORD, LOCK))
+    shutil.rmtree(folder)
+
 # %% ../nbs/14_results.ipynb #531fd789
 @patch
 def _clear_old(self:Results):
     "Put the older folder back after a run that died between two renames, or remove it if replaced."
     if not self.old.exists(): return
-    if self.folder.exists(): return shutil.rmtree(self.old)
+    if self.folder.exists(): return _remove(self.old)
     self.old.rename(self.folder)
     try:
         self.check()
@@ -215,11 +235,8 @@ def _clear_old(self:Results):
 @patch
 def _clear_part(self:Results)->list: # sentences for the reader
     "Empty the working folder; the lock stays, and so does the checkpoint of a run that is resumed."
-    kept = [LOCK, CHECKPOINT] if self.resume else [LOCK]
-    left = [path for path in self.part.iterdir() if path.name not in kept]
-    for path in left:
-        if path.is_dir() and not path.is_symlink(): shutil.rmtree(path)
-        else: path.unlink()
+    kept = (LOCK, CHECKPOINT) if self.resume else (LOCK,)
+    left = _empty(self.part, kept)
     if not left or self.resume: return []
     return [f'{self.part}: was left by a run that did not end; emptied']
 
@@ -249,17 +266,18 @@ def begin(self:Results)->list: # sentences for the reader
 @patch
 def finish(self:Results)->Path: # the folder
     "Give the folder its name, or the next free one where somebody has put files there meanwhile."
-    (self.part/LOCK).unlink()
-    files = sorted(p for p in self.part.rglob('*') if not p.is_dir())
+    lock = self.part/LOCK
+    files = sorted(p for p in self.part.rglob('*') if not p.is_dir() and p != lock)
     sizes = {str(p.relative_to(self.part)): p.lstat().st_size for p in files}
     record = dict(made_by='membrane_nb', files=list(sizes), sizes=sizes)
     (self.part/RECORD).write_text(json.dumps(record, indent=1))
+    lock.unlink()
     part = self.part
     while self._taken(): self._next()
     if _has_files(self.folder): self.folder.rename(self.old)
     part.rename(self.folder)
     self.lock.release(force=True)
-    if self.old.exists(): shutil.rmtree(self.old)
+    if self.old.exists(): _remove(self.old)
     return self.folder
 
 @patch
@@ -292,7 +310,8 @@ def abandon(self:Results):
         self.lock.acquire(timeout=0) # ours already, or of nobody
     except Timeout:
         return
-    if not (self.part/CHECKPOINT).exists(): shutil.rmtree(self.part, ignore_errors=True)
+    if not (self.part/CHECKPOINT).exists():
+        with suppress(OSError): _remove(self.part)
     self.lock.release(force=True)
 
 # %% ../nbs/14_results.ipynb #cbc592e2

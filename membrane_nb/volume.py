@@ -25,7 +25,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 from mrcfile.utils import data_dtype_from_header, dtype_from_mode, mode_from_dtype
 from PIL import Image
 
-from .checks import InputError, existing_file
+from .checks import InputError, existing_file, no_such_file
 from .results import Results
 
 # %% ../nbs/15_volume.ipynb #73fac3e7
@@ -718,7 +718,7 @@ def _open_node(
     "A group of a store, or a plain array; what is none raises `InputError`."
     wanted = 'wanted an OME-Zarr store'
     here = isinstance(path, Path)
-    if here and not path.is_dir(): raise InputError(f'{path}: no such folder; {wanted}')
+    if here and not path.is_dir(): raise InputError(f'{path}: {no_such_file(path, "folder")}; {wanted}')
     zarr = _zarr(path)
     place = path if here else str(path)
     why = 'holds no Zarr group, or is not there'

@@ -9,10 +9,9 @@ from membrane_nb.data import Tomo, slabs
 from membrane_nb.blank import Blank, find_blank, widened
 from membrane_nb.grey import measure_scale
 from membrane_nb.infer import open_job
-from membrane_nb.metrics import tally
 from membrane_nb.phantom import phantom, random_phantom
 from membrane_nb.raw import raw_phantom
-from membrane_nb.sampler import Patches
+from membrane_nb.sampler import Patches, crop
 from membrane_nb.train import evaluate
 from membrane_nb.unet import load_unet, pretrained
 from membrane_nb.volume import Resampled, open_volume, write_mrc
@@ -117,7 +116,7 @@ def test_the_mask_inside_is_that_without_a_rim(cell, case, tmp_path):
     "S5: Dice inside; no membrane in blank space nor within two voxels of it."
     vol, there, truth = CASES[case](cell)
     plain = cell[0] if case != 'turned' else rotate(np.pad(cell[0], ((0, 0), (WIDE, WIDE), (WIDE, WIDE)), mode='reflect'), 8, (1, 2), reshape=False, order=1)
-    deep = far(there, 2)
+    deep, inside = far(there, 2), far(there, 6) # near a rim the network sees less around a voxel
     def found(vol, name):
         folder = open_job(write_mrc(tmp_path/f'{name}.mrc', vol, 10.).path, output=tmp_path/name, density='dark').run(pictures=False)
         assert open_volume(folder/'mask.mrc').shape == vol.shape
@@ -127,8 +126,9 @@ def test_the_mask_inside_is_that_without_a_rim(cell, case, tmp_path):
     if case != 'turned':
         wide = [(a - b) // 2 for a, b in zip(vol.shape, plain.shape)]
         without = np.pad(without, [(n, n) for n in wide])
-    dice = lambda a: 2 * (a & (truth > 0) & deep).sum() / ((a & deep).sum() + ((truth > 0) & deep).sum())
-    assert dice(msk) > .97 * dice(without) > .8
+    dice = lambda a, part: 2 * (a & (truth > 0) & part).sum() / ((a & part).sum() + ((truth > 0) & part).sum())
+    assert dice(msk, inside) > .97 * dice(without, inside) > .8
+    assert dice(msk, deep) > .9 * dice(without, deep)
     assert not msk[~deep].any() and not prob[~deep].any()
 
 
@@ -138,7 +138,7 @@ def test_no_value_bleeds_through_resampling(cell, case, format, tmp_path):
     vol, there, truth = CASES[case](cell)
     halves = lambda a: a.reshape(a.shape[0] // 2, 2, a.shape[1] // 2, 2, a.shape[2] // 2, 2)
     vol, there = np.float32(halves(vol).mean((1, 3, 5))), halves(there).all((1, 3, 5))
-    job = open_job(write_mrc(tmp_path/'t.mrc', vol, 20.).path, output=tmp_path/'out', density='dark', format=format)
+    job = open_job(write_mrc(tmp_path/'t.mrc', vol, 20.).path, output=tmp_path/'out', density='dark', format=format, zoom=2.)
     assert job.tomo.seen.shape == tuple(2 * n for n in vol.shape)
     folder = job.run(pictures=False)
     msk = open_volume(folder/job.file('mask'))[:] > 0
@@ -192,7 +192,7 @@ def test_real_pictures(shared):
 
 def test_a_bright_tomogram_off_the_centre_of_a_large_box(cell, tmp_path):
     "S15: votes are counted where the data are."
-    vol = np.zeros((16, 560, 560), np.float32)
+    vol = np.zeros((16, 1100, 1100), np.float32)
     vol[:, 10:170, 10:170] = 2000 - cell[0]
     job = open_job(write_mrc(tmp_path/'t.mrc', vol, 10.).path, output=tmp_path/'out')
     assert job.tomo.scale.sign == -1 and job.tomo.scale.skew > .3
@@ -212,13 +212,15 @@ def test_nothing_is_learnt_from_blank_space(cell):
     vol, there, msk = CASES['edges'](cell)
     msk[~there] = 1 # an annotation that leaks over the edge
     tomo = Tomo(vol, msk)
-    img, label = Patches([(tomo, range(16))], n=4, size=216, augment='none')[0]
+    patches = Patches([(tomo, range(16))], n=4, size=216, augment='none')
+    img, label = patches[0]
+    _, _, z, y, x = patches.where(0)
     assert {int(v) for v in np.unique(label)} == {0, 1, 2} and 0 < float((label == 2).float().mean()) < .6
-    assert not img[3][tomo.blank[8]].any() if img.shape[1:] == tomo.vol.shape[1:] else True
+    held = crop(tomo.blank, z, y, x, 7, 216)
+    assert held.any() and not img.numpy()[held].any()
     _, counts = evaluate(load_unet(pretrained()), [(tomo, range(8, 9))])
-    prob = np.zeros(vol.shape[1:])
-    prob[~tomo.blank.near[8]] = 1
-    assert counts.sum(axis=1)[0] <= tally(prob, np.ones_like(msk[8])).sum(axis=1)[0]
+    leaked = np.count_nonzero((msk[8] == 1) & tomo.blank.near[8])
+    assert leaked and counts[1, 0] >= leaked, 'membrane was found in blank space'
     _, slab = next(slabs(tomo.vol, tomo.scale, 7, range(8, 9)))
     assert not slab[:, tomo.blank[8]].any()
 

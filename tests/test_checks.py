@@ -139,3 +139,11 @@ def test_text_and_records_that_are_whole(tmp_path):
 @pytest.mark.parametrize('name', ['~nobody_has_this_name/a.mrc', 'a\0.mrc', '\0'])
 def test_a_name_that_no_system_takes(name):
     with pytest.raises(InputError, match='wanted the name of a file'): existing_file(name, 'an MRC file')
+
+
+def test_a_missing_store_that_lies_in_data(tmp_path, monkeypatch):
+    from membrane_nb.volume import open_volume
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/'data'/'cell.ome.zarr').mkdir(parents=True)
+    with pytest.raises(InputError, match='no such folder, looked for from .*; there is data/cell.ome.zarr; wanted an OME-Zarr store'): open_volume('cell.ome.zarr')
+    with pytest.raises(InputError, match='no such folder, looked for from [^;]*; wanted an OME-Zarr store'): open_volume('other.zarr')

@@ -40,7 +40,9 @@ def bad(tmp_path, volumes):
     save(tmp_path/'soft.mrc', np.full((24, 96, 80), .5, np.float32))
     save(tmp_path/'below.mrc', np.full((24, 96, 80), -3, np.int8))
     save(tmp_path/'thin.mrc', np.random.default_rng(0).normal(size=(12, 32, 32)).astype(np.float32))
-    save(tmp_path/'thinmask.mrc', np.ones((12, 32, 32), np.int8))
+    thin = np.zeros((12, 32, 32), np.int8)
+    thin[:, 8:12] = 1
+    save(tmp_path/'thinmask.mrc', thin)
     for name, sides in (('oblong.mrc', (10, 5, 2)), ('nan.mrc', (np.nan,) * 3), ('negative.mrc', (-8, -8, -8))):
         shutil.copy(volumes/'tomo.mrc', tmp_path/name)
         with mrcfile.mmap(tmp_path/name, 'r+', permissive=True) as f:

@@ -1,5 +1,5 @@
 "A process that is killed leaves the last good run, and its work goes on where it was."
-import os, signal, subprocess, sys
+import io, os, signal, subprocess, sys
 
 import pytest
 import torch
@@ -55,6 +55,46 @@ def test_a_killed_run_is_not_thrown_away(volumes, tmp_path):
     with pytest.raises(InputError, match='is a run that was stopped; wanted resume=True'): Results(tmp_path/'run')
     assert (tmp_path/'.run.part'/'last.ckpt').exists()
     assert Results(tmp_path/'run', given=False).folder.name == 'run_2'
+
+
+class Killed(BaseException): "As SIGKILL: nobody catches it."
+
+
+def die_at(monkeypatch, stop):
+    "Raise `Killed` before the step on the disk of this number."
+    done = []
+    def counted(name, step):
+        def count(*args, **more):
+            if name == 'open' and args[1:2] == ('r',): return step(*args, **more)
+            if len(done) == stop: raise Killed
+            done.append(name)
+            return step(*args, **more)
+        return count
+    for name in ('mkdir', 'rename', 'replace', 'unlink', 'rmdir'): monkeypatch.setattr(os, name, counted(name, getattr(os, name)))
+    monkeypatch.setattr(io, 'open', counted('open', io.open))
+
+
+@pytest.mark.parametrize('end', [Results.finish, Results.abandon])
+@pytest.mark.parametrize('stop', range(16))
+def test_killed_between_any_two_steps_of_an_end(tmp_path, monkeypatch, stop, end):
+    "What is half written, half named or half removed is no obstacle to the next run; under the name lies the old or the new."
+    def begun(text):
+        results = Results(tmp_path/'out', overwrite=True)
+        results.begin()
+        (results.part/'deep').mkdir()
+        for name in ('a', 'deep/b', 'z'): (results.part/name).write_text(text)
+        return results
+    def found(): return {path.read_text() for path in (tmp_path/'out').rglob('[abz]')}
+    begun('old').finish()
+    second = begun('new')
+    with monkeypatch.context() as m:
+        die_at(m, stop)
+        try: end(second)
+        except Killed: pass
+    second.lock.release(force=True)
+    assert found() in ({'old'}, {'new'}, set())
+    begun('next').finish()
+    assert found() == {'next'} and [path.name for path in tmp_path.iterdir()] == ['out']
 
 
 SEGMENT = """
