@@ -35,6 +35,7 @@ from .metrics import scores, tally
 from .phantom import phantom
 from .results import Results, library_commit, output_root, versions
 from .unet import UNet, find_weights, fuse_batchnorm, in_tiles, load_unet, pick_device, predict_slice
+from .unet import pretrained
 from .unet import read_card
 from .volume import PIXELS, Resampled, Volume, check_room, new_mrc, new_zarr, scratch
 from .volume import scratch_folder, volume_name, write_mrc
@@ -384,6 +385,8 @@ def open_job(
     chosen = dict(threshold=threshold, min_size=min_size, tta=tta, device=str(place))
     record = _record(t, weights, net, used, what_decides(given, weights)) | chosen
     net = Mirrored(net) if tta else net
+    if weights == pretrained('raw'):
+        said += [f'{t.name}: the weights raw find less of dense stacks of thylakoids than those that ship without a name']
     notes = t.notes + how + said
     return Job(t, net, threshold, fewest, results, notes, record, weights, format)
 
