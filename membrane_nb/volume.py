@@ -25,7 +25,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 from mrcfile.utils import data_dtype_from_header, dtype_from_mode, mode_from_dtype
 from PIL import Image
 
-from .checks import InputError, existing_file, no_such_file
+from .checks import InputError, existing_file, expanded, no_such_file
 from .results import Results
 
 # %% ../nbs/15_volume.ipynb #73fac3e7
@@ -374,7 +374,7 @@ def scratch_folder(
     folder:str|Path, # where results will lie; it need not exist yet
 )->Path: # the folder, or its nearest parent that exists
     "Where temporary files of a job go: the disk of its results."
-    folder = Path(folder).expanduser().absolute()
+    folder = expanded(folder).absolute()
     return next(p for p in (folder, *folder.parents) if p.is_dir())
 
 # %% ../nbs/15_volume.ipynb #e04b09c8
@@ -441,7 +441,7 @@ def _find_store(
     "Whether a path names a Zarr store."
     kind, colon, rest = str(path).partition('://')
     if colon and kind != 'file': return _Address(str(path))
-    path = Path(rest if colon else path).expanduser()
+    path = expanded(rest if colon else path)
     if path.suffix.lower() == '.zarr' and not os.path.isfile(path): return path
     if any(os.path.isfile(path/name) for name in _STORE_FILES): return path
 
@@ -636,7 +636,7 @@ def new_mrc(
     like:Volume|None=None, # keep this volume's geometry, labels and extended header instead
 ):
     "A new volume to fill in a `with` block; it takes its name only when the block ends well."
-    path = Path(path).expanduser()
+    path = expanded(path)
     _check_replaced(path, like)
     stored = np.dtype(np.int8 if dtype == bool else dtype)
     dtype = dtype_from_mode(mode_from_dtype(stored))
@@ -1147,7 +1147,7 @@ def _store_place(
     "Where a new store is made; a place that takes none, or holds what is not ours, raises `InputError`."
     if isinstance(_find_store(path), _Address):
         raise InputError(f'{path}: is an address; wanted a folder on this machine')
-    path = Path(path).expanduser()
+    path = expanded(path)
     _zarr(path)
     if path.is_symlink() or not path.parent.is_dir():
         found = 'is a link' if path.is_symlink() else 'cannot be written (no such folder)'
