@@ -266,7 +266,10 @@ def _count(self:Mask):
 
 @patch
 def _check_membrane(self:Mask):
-    "Refuse, with `InputError`, a mask without membrane that nobody called one."
+    "Refuse, with `InputError`, a mask of which nothing is annotated, or without membrane that nobody called one."
+    if not len(self.annotated):
+        wanted = 'wanted some values that are background or membrane'
+        raise InputError(f'{self.name}: no voxel of it is annotated (values {_shares(self.values)}); {wanted}')
     if self.empty == 'background' or self.rows.any(): return
     found = f'has no membrane voxel (values {_shares(self.values)})'
     wanted = 'wanted values above 0, or empty=background for a tomogram without membrane'

@@ -330,3 +330,8 @@ def test_views_open_on_annotated_slices(cell):
     assert browse(vol, mask).children[0].children[0].value == 9 and browse(vol, msk).children[0].children[0].value == 12
     assert titles(show_ortho(vol, mask))[0] == 'xy, z = 9' and browse(vol, msk, at=5).children[0].children[0].value == 5
     assert Tomo(vol, few_slices(msk, [3, 9, 20])).middle == 9 and Tomo(vol).middle == Tomo(vol, msk).middle == 12
+
+
+@pytest.mark.parametrize('empty', ['auto', 'background'])
+def test_a_mask_of_which_nothing_is_annotated_is_refused(empty):
+    with pytest.raises(InputError, match='no voxel of it is annotated'): Mask(np.full((4, 8, 8), 7, np.int8), ignore='7', empty=empty)
