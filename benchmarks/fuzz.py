@@ -27,7 +27,7 @@ from test_nothing_is_lost import content
 
 LIMIT = 120    # seconds that a case may take
 MEMORY = 2**33 # bytes that a case may take
-PROCESSES = int(os.environ.get('FUZZ_PROCESSES', 2))  # at a time
+PROCESSES = 2  # at a time
 CONTEXT = get_context('forkserver') # processes begin with all modules loaded
 
 # ---- one case
