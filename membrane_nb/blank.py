@@ -319,4 +319,5 @@ def find_blank(
     blank = Blank(vol.shape, _blank_slices(vol, limits, copies, value))
     core = _core(vol, blank)
     if not core[2] > core[1] or not _is_field(blank): return Blank(vol.shape) # no data are left
-    return widened(Blank(vol.shape, _with_ramps(vol, blank, core)))
+    blank = widened(Blank(vol.shape, _with_ramps(vol, blank, core)))
+    return blank if blank.near.share < .99 else Blank(vol.shape) # no data are left
