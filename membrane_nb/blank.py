@@ -57,8 +57,9 @@ def _variation(
 def _finite(
     img:np.ndarray, # (y, x), any real dtype
 )->np.ndarray: # (y, x) float32
-    "Grey values as floats; what is no number becomes 0."
-    return np.nan_to_num(np.asarray(img, np.float32), nan=0, posinf=0, neginf=0)
+    "Grey values as floats; what is no number, or larger than any grey value, becomes 0."
+    img = np.asarray(img, np.float32)
+    return np.where(np.abs(img) < 1e30, img, np.float32(0))
 
 # %% ../nbs/07_blank.ipynb #f194f786
 _QUIET = .1 # share of the usual variation below which a window is quiet

@@ -42,7 +42,7 @@ class Torch(nn.Module):
     def forward(self, x):
         low = self.precision == 'bf16'
         with torch.autocast(x.device.type, torch.bfloat16, enabled=low):
-            return self.net(x.contiguous(memory_format=self.net.layout)).float()
+            return self.net(x.contiguous(memory_format=torch.channels_last)).float()
 
 # %% ../nbs/19_engine.ipynb #1900000b
 def _openvino():

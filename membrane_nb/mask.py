@@ -25,7 +25,9 @@ def _values(
     name:str,       # for the message
 )->dict: # value to voxels
     "The values of a slice of a mask; one that is no whole number raises `InputError`."
-    if img.dtype.kind == 'f': _check_whole(img, name)
+    if img.dtype.kind == 'f':
+        img = img.astype(float)
+        _check_whole(img, name)
     small = img.dtype.kind in 'bu' and img.dtype.itemsize < 3
     if small or (img.min() >= 0 and img.max() < 2**16):
         counts = np.bincount(img.ravel().astype(np.intp))
@@ -38,8 +40,8 @@ def _check_whole(
     img:np.ndarray, # (y, x), floats
     name:str,       # for the message
 ):
-    "Refuse, with `InputError`, a value that is no whole number."
-    odd = ~np.isfinite(img) | (img != np.rint(img))
+    "Refuse, with `InputError`, a value that is no whole number of 31 bits."
+    odd = ~(np.abs(img) < 2**31) | (img != np.rint(img))
     if not odd.any(): return
     wanted = 'wanted a mask of whole numbers (a probability is no mask: choose a threshold first)'
     raise InputError(f'{name}: holds the value {img[odd][0]:g}; {wanted}')

@@ -645,6 +645,7 @@ def run(self,
     writes = self.team.is_main_process
     told = path.with_name('history.csv')
     if writes: write_history(told, self.history)
+    if writes and self.history: self.save(path, about) # resumed; from here on it can be resumed again
     while not self.finished:
         row = self._epoch(len(self.history))
         self.history.append(row)

@@ -53,10 +53,12 @@ STORED = {
     '0/65535 as -32768/32767': lambda m: (65535 * m.astype(int) - 32768).astype(np.int16),
     'instances over 32767': lambda m: (m * (2000 * np.arange(1, 25)).astype(np.uint16)[:, None, None]).view(np.int16),
     'floats of 0 and 255': lambda m: 255 * m.astype(np.float32),
+    'half-precision floats': lambda m: m.astype(np.float16),
     'floats of -128 and 127': lambda m: 255 * m.astype(np.float32) - 128,
     'int16 of -128 and 127': lambda m: 255 * m.astype(np.int16) - 128,
 }
 
+@pytest.mark.filterwarnings('error::RuntimeWarning') # a float16 has no 2**31
 @pytest.mark.parametrize('name', ['m.mrc', 'm.ome.zarr'])
 @pytest.mark.parametrize('how', STORED)
 def test_numbers_that_lost_their_sign_are_read_as_they_were_meant(cell, opened, how, name):
@@ -65,6 +67,11 @@ def test_numbers_that_lost_their_sign_are_read_as_they_were_meant(cell, opened, 
     assert (tomo.msk[:] == cell[1]).all() and (tomo.rows == cell[1].sum(axis=2)).all()
     assert tomo.msk.note.count('0 is background') == 1
     assert ('in the file is read as' in tomo.msk.note) == (STORED[how](cell[1]).min() < 0)
+
+
+def test_a_float_that_is_no_count_is_refused(cell, opened):
+    for value in (.5, 1e35, np.inf, np.nan):
+        with pytest.raises(InputError, match='holds the value .*; wanted a mask of whole numbers'): opened(np.where(cell[1], np.float32(value), 0))
 
 
 def test_a_thin_mask_of_signed_bytes(cell, opened):

@@ -496,6 +496,17 @@ def test_a_run_is_followed_in_a_place_that_is_seen(volumes, tmp_path):
     assert [row['epoch'] for row in csv.DictReader(open(folder/'history.csv'))] == ['1', '2', '3']
 
 
+def test_a_run_that_is_resumed_with_nothing_left_to_do_keeps_its_checkpoint(stopped):
+    p, _ = stopped
+    for epochs in (2, 2, 3):
+        run = open_run(p | dict(epochs=epochs))
+        fit = run.start()
+        for _ in fit.run(run.results.part/'last.ckpt', run.about): pass
+        assert len(fit.history) == epochs
+        folder = run.finish(fit, run.score(fit))
+        assert (folder/'last.ckpt').exists()
+
+
 def test_a_file_of_the_user_is_not_taken_for_the_history(volumes, tmp_path):
     (tmp_path/'run.history.csv').write_text('mine')
     run = open_run(parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, base=4, patch=32, patches_per_epoch=4, epochs=1))
