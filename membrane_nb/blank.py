@@ -64,6 +64,34 @@ def _finite(
 # %% ../nbs/07_blank.ipynb #f194f786
 _QUIET = .1 # share of the usual variation below which a window is quiet
 
+def _bounds(
+    vol,         # (z, y, x)
+    looks:int=8, # slices to look at
+)->tuple: # lowest and highest grey value that data may have
+    "Five times the spread of the data below and above them, measured where they vary most."
+    grey = []
+    calm = []
+    for z in even_slices(len(vol), looks):
+        img = _finite(vol[z])
+        grey.append(img[::3, ::3].ravel())
+        calm.append(_square(_variation(img)[0], np.minimum, 2)[::3, ::3].ravel()) # low where blank space ends
+    grey, calm = np.concatenate(grey), np.concatenate(calm)
+    low, high = np.quantile(grey[calm >= np.quantile(calm, .99) / 2], [.05, .95])
+    return low - 5 * (high - low), high + 5 * (high - low)
+
+class _Bounded:
+    "A volume in which values that no data have are one value, so that nothing varies there."
+    def __init__(self,
+        vol, # (z, y, x)
+    ):
+        self.vol = vol
+        self.shape = vol.shape
+        self.bounds = _bounds(vol)
+
+    def __len__(self): return len(self.vol)
+
+    def __getitem__(self, z): return np.clip(_finite(self.vol[z]), *self.bounds)
+
 def _limits(
     vol,            # (z, y, x)
     looks:int=8,    # slices to look at
@@ -248,17 +276,16 @@ def _copied(
 
 # %% ../nbs/07_blank.ipynb #07d75f99
 def _blank_slices(
-    vol,               # (z, y, x)
+    vol:_Bounded,      # (z, y, x)
     limits:np.ndarray, # (3,), of `_limits`
     copies:list,       # slices that repeat others
     value:float|None,  # a grey value that means blank wherever it is
 ):
     "Yield the blank space of each slice, (y, x) bool or None, without ramps."
     for z in range(len(vol)):
-        img = vol[z]
-        blank, _ = _look(img, limits)
-        if z in copies: blank = np.ones(img.shape, bool)
-        if value is not None: blank = (img == value) | (False if blank is None else blank)
+        blank, _ = _look(vol[z], limits)
+        if z in copies: blank = np.ones(vol.shape[1:], bool)
+        if value is not None: blank = (vol.vol[z] == value) | (False if blank is None else blank)
         yield blank
 
 def _core(
@@ -309,15 +336,16 @@ def find_blank(
     value:float=None, # a grey value that means blank wherever it is
 )->Blank:
     "The voxels that hold no data; where the data are as quiet as blank space is, none is found."
-    limits = _limits(vol)
-    looks = [_look(vol[z], limits) for z in even_slices(len(vol), 32).tolist()]
-    copies = _copied(vol, limits)
+    bounded = _Bounded(vol)
+    limits = _limits(bounded)
+    looks = [_look(bounded[z], limits) for z in even_slices(len(vol), 32).tolist()]
+    copies = _copied(bounded, limits)
     found = [blank for blank, _ in looks if blank is not None]
     data = sum(np.count_nonzero(~blank) for blank in found)
     quiet = sum(n for _, n in looks)
     if not found or quiet > .1 * data: limits = np.zeros(3)
     if not limits.any() and not copies and value is None: return Blank(vol.shape)
-    blank = Blank(vol.shape, _blank_slices(vol, limits, copies, value))
+    blank = Blank(vol.shape, _blank_slices(bounded, limits, copies, value))
     core = _core(vol, blank)
     if not core[2] > core[1] or not _is_field(blank): return Blank(vol.shape) # no data are left
     blank = widened(Blank(vol.shape, _with_ramps(vol, blank, core)))

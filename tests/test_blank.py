@@ -70,7 +70,7 @@ CASES = dict(
     one=lambda c: in_box(c, 0.), mean=lambda c: in_box(c, 1000.), means=means_of_slices, nan=lambda c: in_box(c, np.nan),
     two=lambda c: two_values(c, 0., -500.), two_near=lambda c: two_values(c, 1000., 990.),
     ramp=lambda c: with_ramp(c, 0.), ramp_to_mean=lambda c: with_ramp(c, 1000.),
-    noise=lambda c: with_noise(c, 0., .01), more_noise=lambda c: with_noise(c, 1000., .05),
+    noise=lambda c: with_noise(c, 0., .01), more_noise=lambda c: with_noise(c, 1000., .05), loud_noise=lambda c: with_noise(c, -50., .5),
     edges=lambda c: in_box(c, 'edge'), long_ramp=lambda c: in_box(c, 'linear_ramp'), one_side=one_side,
     ends=lambda c: in_box(c, 0., 6), repeated_ends=lambda c: in_box(c, 'edge', 6), ramp_at_ends=lambda c: with_ramp(c, 0., 6),
     turned=lambda c: turned(c, 0.), turned_mean=lambda c: turned(c, 1000.), turned_cubic=lambda c: turned(c, 0., 3),
