@@ -1,11 +1,14 @@
 """Real slices with membranes that we traced by hand: fetch the published pictures, and build what any program can be scored on.
 
-    python benchmarks/real_slices.py FOLDER [--from https://raw.githubusercontent.com]
+    python benchmarks/real_slices.py FOLDER [--from https://raw.githubusercontent.com] [--npz real_slices.npz]
 
 `real_slices.json` beside this file says of each picture where it was published, in which commit, under which licence, and how it was cropped and
 scaled; `real_slices_lines.npz` holds our lines (BSD-3-Clause, as this repository). FOLDER then holds the published files, and `real_slices.npz`:
 NAME_image (y, x) uint8, NAME_line and NAME_ignore (y, x) bool, and NAME_group. What is neither line nor ignored is not membrane. Lettering that was
 painted over before the lines were drawn is still in the pictures `yeast` and `dense_body` that are built here.
+The same pictures lie beside it as NAME.mrc and NAME_line.mrc (1 a line, 2 not decided), with manifest.csv, which 03_train reads:
+
+    papermill nbs/03_train.ipynb out.ipynb -f recipes/real.yaml -r manifest FOLDER/manifest.csv
 """
 import argparse, hashlib, io, json, sys
 from pathlib import Path
@@ -17,10 +20,12 @@ from PIL import Image
 from skimage.transform import rescale
 
 from membrane_nb.checks import InputError
+from membrane_nb.volume import write_mrc
 
 HERE = Path(__file__).parent
 SITE = 'https://raw.githubusercontent.com'
 LARGEST = 50_000_000  # bytes of a published picture
+LINE = 3.5            # nm, the thickness that a line stands for
 
 
 def sources(path=HERE/'real_slices.json'):
@@ -63,6 +68,20 @@ def lines(name, shape, path=HERE/'real_slices_lines.npz'):
     with np.load(path) as kept: return [np.unpackbits(kept[f'{name}_{kind}'])[:n].reshape(shape) > 0 for kind in ('line', 'ignore')]
 
 
+def write_manifest(folder, npz, without=()):
+    "Write pictures and lines as single slices (MRC), with a manifest of all that train; groups may be left out."
+    rows = ['tomogram,mask,split,group,line']
+    with np.load(npz) as kept:
+        for name, entry in sources().items():
+            if f'{name}_image' not in kept or entry['group'] in without: continue
+            mask = np.where(kept[f'{name}_line'] > 0, 1, np.where(kept[f'{name}_ignore'] > 0, 2, 0)).astype(np.uint8)
+            for path, img in ((f'{name}.mrc', kept[f'{name}_image']), (f'{name}_line.mrc', mask)):
+                write_mrc(Path(folder)/path, img[None], entry['pixel'])
+            rows.append(f'{name}.mrc,{name}_line.mrc,train,{entry["group"]},{LINE}')
+    (Path(folder)/'manifest.csv').write_text('\n'.join(rows) + '\n')
+    return Path(folder)/'manifest.csv'
+
+
 def main(folder, site=SITE):
     "Build real_slices.npz in a folder; pictures that cannot be had are left out, and named."
     folder = Path(folder)
@@ -77,6 +96,7 @@ def main(folder, site=SITE):
         line, ignore = lines(name, image.shape)
         arrays |= {f'{name}_image': image, f'{name}_line': line, f'{name}_ignore': ignore, f'{name}_group': entry['group']}
     np.savez_compressed(folder/'real_slices.npz', **arrays)
+    write_manifest(folder, folder/'real_slices.npz')
     print(f'{folder/"real_slices.npz"}: {len(arrays) // 4} pictures' + f', without {", ".join(missing)}' * bool(missing))
     return missing
 
@@ -85,5 +105,9 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('folder')
     parser.add_argument('--from', dest='site', default=SITE, help='where the repositories lie')
+    parser.add_argument('--npz', help='pictures that were built before: nothing is fetched')
     given = parser.parse_args()
+    if given.npz:
+        Path(given.folder).mkdir(parents=True, exist_ok=True)
+        sys.exit(print(write_manifest(given.folder, given.npz)))
     sys.exit(bool(main(given.folder, given.site)))

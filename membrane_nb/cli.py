@@ -52,7 +52,7 @@ def _one_name(
     if len(names) == 1: return names[0]
     found = f'{len(names)} tomograms ({names[0]} ...)' if names else 'no tomogram'
     wanted = 'wanted one; or for many a folder, a list (CSV), or a pattern in quotes'
-    raise InputError(f'found {found}; {wanted}')
+    raise InputError(f'parameter tomo: found {found}; {wanted}')
 
 def _check_left(
     known:dict, # names of the options

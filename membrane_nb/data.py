@@ -18,7 +18,7 @@ import numpy as np
 from .checks import InputError, check_ranges, existing_file, expanded
 from .blank import Blank, widened
 from .grey import Scale, measure_scale, scale_notes, sign_note
-from .mask import Mask, measure_placement, slices_in_words
+from .mask import LINE, Mask, measure_placement, slices_in_words
 from .volume import PIXELS, Resampled, open_volume
 
 # %% ../nbs/00_data.ipynb #215db3cf
@@ -176,6 +176,8 @@ class Tomo:
     label:str = ''        # values of the mask that are membrane, '1,3' say; empty: all above 0
     empty:str = 'auto'    # what a slice without membrane means: auto, background or unlabelled
     trust_mask:bool = False # take the mask as it is, though it would fit far better turned or shifted
+    line:float = 0.       # nm, as thick as a membrane is, where the mask is of traced lines; 0: it is of areas
+    group:str = ''        # data set that it belongs to: each has its share of the training patches
 
     def __post_init__(self):
         with ThreadPoolExecutor(1) as pool: # the mask is read meanwhile
@@ -272,13 +274,15 @@ class Tomo:
         label:str='',       # values of the mask that are membrane, '1,3' say; empty: all above 0
         empty:str='auto',   # what a slice without membrane means: auto, background or unlabelled
         trust_mask:bool=False, # take the mask as it is, though it would fit far better turned or shifted
+        line:float=0.,      # nm, as thick as a membrane is, where the mask is of traced lines; 0: it is of areas
+        group:str='',       # data set that it belongs to
     ):
         "Open a tomogram and its mask."
         if pixel: check_ranges(dict(pixel=pixel), dict(pixel=PIXELS))
         vol = open_volume(tomo, pixel, folder)
         msk = _open_mask(mask, vol, pixel, folder) if mask else None
         notes = vol.notes + (_headers_differ(msk, vol) if mask else [])
-        about = dict(label=label, empty=empty, trust_mask=trust_mask)
+        about = dict(label=label, empty=empty, trust_mask=trust_mask, line=line, group=group)
         return cls(vol, msk, vol.pixel, vol.path.name, density, ignore, wanted, spread, zoom, notes, **about)
 
 # %% ../nbs/00_data.ipynb #969eff37
@@ -333,7 +337,8 @@ PARTS = 'train', 'val', 'test'
 
 def _manifest_rows(
     path:str|Path, # CSV
-)->list: # (tomogram, mask, part)
+    needed:tuple,  # parts that must have a row
+)->list: # a dict a row: tomogram, mask, split, group, line
     "The rows of a manifest; one that names too little raises `InputError`."
     lines = _read_csv(path)
     head = [name.strip() for name in lines[0][1]] if lines else []
@@ -341,18 +346,17 @@ def _manifest_rows(
         found = ', '.join(head)[:200] or 'none'
         raise InputError(f'{path}: has columns {found}; wanted tomogram, mask, split')
     rows = [_manifest_row(f'{path}: line {line}', head, fields) for line, fields in lines[1:]]
-    parts = [part for *_, part in rows]
-    for part in PARTS:
+    parts = [row['split'] for row in rows]
+    for part in needed:
         if part in parts: continue
-        wanted = 'wanted one of train, val and test at least'
-        raise InputError(f'{path}: has no {part} tomogram; {wanted}')
+        raise InputError(f'{path}: has no {part} tomogram; wanted one of {", ".join(needed)} at least')
     return rows
 
 def _manifest_row(
     where:str,   # for the message
     head:list,   # names of the columns
     fields:list, # of a line
-)->tuple: # tomogram, mask, part
+)->dict: # tomogram, mask, split, group (a word, may be empty), line (nm; None: not said)
     "One line of a manifest; one that names too little raises `InputError`."
     if len(fields) < len(head):
         raise InputError(f'{where} has {len(fields)} fields; wanted {len(head)}')
@@ -360,9 +364,15 @@ def _manifest_row(
     tomogram, mask, part = row['tomogram'], row['mask'], row['split']
     if part not in PARTS:
         raise InputError(f'{where} has the split {part[:40]!r}; wanted train, val or test')
-    if tomogram and mask: return tomogram, mask, part
-    found = f'{tomogram or "no tomogram"} and {mask or "no mask"}'
-    raise InputError(f'{where} names {found}; wanted both')
+    if not (tomogram and mask):
+        found = f'{tomogram or "no tomogram"} and {mask or "no mask"}'
+        raise InputError(f'{where} names {found}; wanted both')
+    line = row.get('line') or None
+    try: line = line and float(line)
+    except ValueError:
+        raise InputError(f'{where} has the line {line[:40]!r}; wanted nm') from None
+    if line: check_ranges(dict(line=line), dict(line=LINE))
+    return dict(tomogram=tomogram, mask=mask, split=part, group=row.get('group', ''), line=line)
 
 # %% ../nbs/00_data.ipynb #a4fe8193
 def _beside(
@@ -374,15 +384,19 @@ def _beside(
     return folder/expanded(name)
 
 def read_manifest(
-    path:str|Path, # CSV: tomogram, mask, split (train, val or test)
-    **options,     # of `Tomo.open`: density, pixel, ignore, label, empty, trust_mask, folder
+    path:str|Path, # CSV: tomogram, mask, split (train, val or test), perhaps group and line
+    needed:tuple=PARTS, # parts that must have a row
+    **options,     # of `Tomo.open`: density, pixel, ignore, label, empty, trust_mask, line, folder
 )->dict: # train, val, test: lists of (Tomo, range of slices)
     "Open the tomograms of a manifest; the same voxels in two parts raise `InputError`."
     parts = {part: [] for part in PARTS}
     seen = {}
     at = expanded(path).parent
-    for tomogram, mask, part in _manifest_rows(path):
-        tomo = Tomo.open(_beside(at, tomogram), _beside(at, mask), **options)
+    for row in _manifest_rows(path, needed):
+        tomogram, part = row['tomogram'], row['split']
+        about = dict(group=row['group'] or tomogram)
+        if row['line'] is not None: about['line'] = row['line']
+        tomo = Tomo.open(_beside(at, tomogram), _beside(at, row['mask']), **options | about)
         tomo.check_mask()
         first, name = seen.setdefault(tomo.voxels, (part, tomogram))
         if first != part:
@@ -391,7 +405,7 @@ def read_manifest(
             raise InputError(f'{path}: {found}; {wanted}')
         parts[part].append((tomo, tomo.membrane_range))
     for part, tomos in parts.items():
-        if any(tomo.rows.any() for tomo, _ in tomos): continue
+        if not tomos or any(tomo.rows.any() for tomo, _ in tomos): continue
         wanted = 'wanted one tomogram with membrane at least'
         raise InputError(f'{path}: none of the {part} masks holds membrane; {wanted}')
     return parts
@@ -403,7 +417,8 @@ def read_parts(
     manifest:str, # CSV instead of the two, or empty
     k:int,        # slices a patch reads, odd
     tuning:bool=False, # too few slices to split may train, validate and test all the same
-    **options,    # of `Tomo.open`: density, pixel, ignore, label, empty, trust_mask, folder
+    needed:tuple=PARTS, # parts of which a manifest must have a row
+    **options,    # of `Tomo.open`: density, pixel, ignore, label, empty, trust_mask, line, folder
 )->dict: # train, val, test: lists of (Tomo, range of slices); empty where nothing was named
     "The parts of a run; what cannot be learnt from raises `InputError`."
     one = tomo or mask
@@ -411,7 +426,7 @@ def read_parts(
         raise InputError(f'{manifest}: is named together with {one}; wanted one of the two')
     if bool(tomo) != bool(mask):
         raise InputError(f'{one}: stands alone; wanted a tomogram and its mask')
-    if manifest: return read_manifest(manifest, **options)
+    if manifest: return read_manifest(manifest, needed, **options)
     if not tomo: return {}
     opened = Tomo.open(tomo, mask, **options)
     opened.check_mask()

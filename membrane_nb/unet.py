@@ -332,7 +332,7 @@ def from_state(
         _fit(state, plan)
     except InputError as e: raise InputError(f'{path}: does not fit a U-Net ({e})') from None
     net = UNet(**shape)
-    net.load_state_dict(state)
+    net.load_state_dict(dict(state)) # a plain dict may lack num_batches_tracked
     for name, v in net.state_dict().items():
         if not torch.isfinite(v).all():
             raise InputError(f'{path}: {name} holds NaN or infinite numbers; wanted finite ones')

@@ -5,7 +5,7 @@ from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo, at_pixel, check_unchanged, read_manifest, read_parts, slabs, split, split_few, split_tomo
 from membrane_nb.blank import Blank
 from membrane_nb.grey import Scale, measure_scale
-from membrane_nb.mask import Mask, only_near
+from membrane_nb.mask import Mask, only_near, widen_lines
 from membrane_nb.volume import fingerprint
 from membrane_nb.phantom import phantom
 from membrane_nb.volume import Resampled, write_mrc
@@ -122,6 +122,20 @@ def test_only_near(cell, tmp_path):
     with pytest.raises(InputError, match='has no voxel size'): only_near(Mask(msk), 0., 8., tmp_path)
 
 
+@pytest.mark.parametrize('pixel, line', [(10., 3.5), (20., 3.5), (5., 6.), (10., .5)])
+def test_lines_become_bands(cell, tmp_path, pixel, line):
+    "As thick as a membrane is, undecided at either side; what is not annotated stays so; a line alone where voxels are large."
+    msk = np.zeros_like(cell[1])
+    msk[2, 40, 10:70] = 1
+    msk[2, :10] = msk[7, :10] = 2
+    bands = widen_lines(Mask(msk, '2', empty='background'), pixel, line, tmp_path)
+    distance = distance_transform_edt(msk[2] != 1) * pixel / 10
+    expected = np.where(distance <= line / 2, 1, np.where(distance <= line, 2, msk[2]))
+    assert (bands[2] == expected).all() and (bands[7] == msk[7]).all() and not bands[3].any()
+    assert bands.voxels == fingerprint(msk) and (bands.rows[2] == (expected == 1).sum(axis=1)).all()
+    with pytest.raises(InputError, match='has no voxel size'): widen_lines(Mask(msk, '2'), 0., line, tmp_path)
+
+
 def reads(zs, k):
     "The slices that patches centred on `zs` read."
     return {z + d for z in zs for d in range(-(k//2), k//2 + 1)}
@@ -189,6 +203,16 @@ def test_a_tomogram_of_files(cell, files):
     with pytest.raises(InputError, match='msk.mrc: was changed'): check_unchanged([t])
 
 
+@pytest.mark.filterwarnings('error::RuntimeWarning')
+@pytest.mark.parametrize('size, opens', [(1e-40, False), (1e-20, True), (1e20, True), (1e33, True)])
+def test_grey_values_of_any_size(cell, size, opens):
+    "No warning, whatever a damaged file holds; numbers that floats hardly tell apart are no contrast."
+    vol = cell[0] * np.float32(size)
+    if opens: assert np.isfinite(Tomo(vol).scale(vol)).all()
+    else:
+        with pytest.raises(InputError, match='wanted a tomogram with contrast'): Tomo(vol)
+
+
 def test_a_manifest(files):
     "A mark at its start, spaces, comments, empty lines, columns in any order and more of them."
     (files/'m.csv').write_text('# mine\n split , mask,note, tomogram\n\ntrain, msk.mrc,,a.mrc\n#\nval, msk.mrc,x,b.mrc\ntest, msk.mrc,,c.mrc\ntrain, msk.mrc,,a.mrc\n', 'utf-8-sig')
@@ -196,6 +220,16 @@ def test_a_manifest(files):
     assert {part: [(t.name, zs) for t, zs in tomos] for part, tomos in parts.items()} == dict(
         train=[('a.mrc', range(16))] * 2, val=[('b.mrc', range(16))], test=[('c.mrc', range(16))])
     assert read_parts('', '', str(files/'m.csv'), 7).keys() == parts.keys()
+
+
+def test_a_manifest_with_data_sets_and_lines(files):
+    "A column may be empty: then a tomogram is a data set of its own, and the parameter `line` counts."
+    (files/'m.csv').write_text('tomogram,mask,split,line,group\na.mrc,msk.mrc,train,3.5,cells\nb.mrc,msk.mrc,val,,\nc.mrc,msk.mrc,test,0,cells\n')
+    tomos = [tomo for part in read_manifest(files/'m.csv', line=2.).values() for tomo, _ in part]
+    assert [(tomo.line, tomo.group) for tomo in tomos] == [(3.5, 'cells'), (2., 'b.mrc'), (0., 'cells')]
+    for wrong, said in (('thin', "line 2 has the line 'thin'; wanted nm"), ('-1', 'parameter line: found -1'), ('nan', 'parameter line: found nan')):
+        (files/'m.csv').write_text(f'tomogram,mask,split,line\na.mrc,msk.mrc,train,{wrong}\n')
+        with pytest.raises(InputError, match=said): read_manifest(files/'m.csv', ('train',))
 
 
 @pytest.mark.parametrize('mark', [';', '\t', '; '])

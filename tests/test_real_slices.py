@@ -8,6 +8,8 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+from membrane_nb.data import read_manifest
+
 sys.path.insert(0, str(ROOT/'benchmarks'))
 import real_slices  # noqa: E402
 
@@ -75,3 +77,26 @@ def test_lines_are_those_of_the_folder_that_trains(shared):
             line, ignore = real_slices.lines(name, entry['shape'])
             assert (line == given[f'{name}_line']).all() and (ignore == given[f'{name}_ignore']).all()
             assert entry['group'] == str(given[f'{name}_group'])
+
+
+def test_the_manifest_has_each_picture_with_its_line(tmp_path, monkeypatch):
+    "As single slices that a training reads; a group may be left out."
+    rng = np.random.default_rng(0)
+    entries = {name: dict(pixel=pixel, group=group) for name, pixel, group in (('a', 10., 'x'), ('b', 21.5, 'x'), ('c', 10., 'y'))}
+    monkeypatch.setattr(real_slices, 'sources', lambda: entries)
+    arrays = {}
+    for name in entries:
+        line = np.zeros((64, 80), bool)
+        line[30] = True
+        image = rng.integers(100, 156, (64, 80)).astype(np.uint8)
+        image[29:32] -= 80
+        arrays |= {f'{name}_image': image, f'{name}_line': line, f'{name}_ignore': np.arange(64)[:, None] + np.zeros(80) < 9}
+    np.savez(tmp_path/'p.npz', **arrays)
+    for without, names in ((), ['a', 'b', 'c']), (('x',), ['c']):
+        parts = read_manifest(real_slices.write_manifest(tmp_path, tmp_path/'p.npz', without), ('train',), density='dark', ignore='2', empty='background')
+        tomos = [tomo for tomo, _ in parts['train']]
+        assert [tomo.name for tomo in tomos] == [f'{name}.mrc' for name in names]
+        for tomo, name in zip(tomos, names):
+            assert (tomo.vol[0] == arrays[f'{name}_image']).all() and tomo.line == real_slices.LINE
+            assert (tomo.pixel, tomo.group) == (entries[name]['pixel'], entries[name]['group'])
+            assert (tomo.msk[0] == np.where(arrays[f'{name}_line'], 1, 2 * arrays[f'{name}_ignore'])).all()

@@ -1,5 +1,6 @@
 "Patches: every anchor, window and crop is what its page says, for many shapes, places and chances."
 import tracemalloc
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo, split
+from membrane_nb.mask import Mask
 from membrane_nb.phantom import phantom
 from membrane_nb.sampler import Anchors, Patches, batches, crop, random_window
 
@@ -67,8 +69,20 @@ def test_windows_hang_over_by_an_eighth(cell):
 
 def test_two_parts_are_counted(cell):
     ds = Patches([(cell, range(4, 20)), (cell, range(32))], n=10, k=5, size=64)
-    assert ds.membrane.tolist() == [len(Anchors(cell, range(4, 20))), len(Anchors(cell, range(4, 20))) + cell.rows.sum()]
-    assert ds.voxels.tolist() == [16 * 128 * 160, 48 * 128 * 160]
+    group, = ds.groups
+    assert group.membrane.tolist() == [len(Anchors(cell, range(4, 20))), len(Anchors(cell, range(4, 20))) + cell.rows.sum()]
+    assert group.voxels.tolist() == [16 * 128 * 160, 48 * 128 * 160]
+
+
+def test_a_data_set_counts_once_however_large_it_is(cell):
+    "A slice beside volumes, two tomograms of one data set, one without membrane; and the share that phantoms are given."
+    def tomo(zs, group, bare=False): return Tomo(cell.vol[zs], Mask(cell.msk[zs] * (not bare), '2', empty='background'), group=group)
+    parts = [(tomo(slice(None), 'a'), range(32)), (tomo(slice(None), 'a'), range(32)), (tomo(slice(9, 10), 'b'), range(1)), (tomo(slice(5, 6), 'c', True), range(1))]
+    for shares, wanted in (({}, dict(a=1/3, b=1/3, c=1/3)), (dict(a=.5), dict(a=.5, b=.25, c=.25)), (dict(a=.5, other=.4), dict(a=.5, b=.25, c=.25)),
+                           (dict(a=0.), dict(a=0, b=.5, c=.5))):
+        ds = Patches(parts, n=3000, size=32, shares=shares)
+        drawn = Counter(ds.where(j)[1].group for j in range(3000))
+        assert {group: drawn[group] / 3000 for group in wanted} == pytest.approx(wanted, abs=.03)
 
 
 def test_patches_are_what_the_tomogram_holds(cell):
@@ -123,12 +137,13 @@ def test_drawing_needs_no_memory_beyond_the_row_tables():
     tomo.vol = tomo.msk = Huge()
     tomo.rows = np.full((512, 1024), 1024, np.int32)
     tomo.name = 'huge'
+    tomo.group = ''
     tracemalloc.start()
     ds = Patches([(tomo, range(512))], n=200)
     for j in range(200): ds.where(j)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(ds.anchors[0]) == 2**29 and peak < 20e6
+    assert len(ds.groups[0].anchors[0]) == 2**29 and peak < 20e6
 
 
 @pytest.mark.parametrize('n, batch_size, processes', [(12, 2, 2), (12, 1, 3), (10, 2, 5), (8, 4, 4)])

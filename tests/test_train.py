@@ -19,7 +19,8 @@ from membrane_nb.train import (Alone, Fit, _one_phantom, bce_dice, check_history
                                phantom_parts, provenance_of, run_card, scores_in_words, share_cores, start_team, sums_of_all, write_run)
 from membrane_nb.unet import UNet, load_unet, pretrained, read_card, read_provenance, write_card
 from membrane_nb.volume import fingerprint, first_fingerprint, open_volume, write_mrc
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from skimage.morphology import skeletonize
 from test_door import parameters
 
 
@@ -152,6 +153,43 @@ def test_a_blend_is_the_mean_with_other_weights(tmp_path):
     alone, mean = found.values()
     for name, value in load_unet(pretrained()).state_dict().items():
         if value.is_floating_point(): assert torch.allclose(mean[name], (value + alone[name]) / 2, atol=1e-5)
+
+
+def test_traced_slices_train_beside_phantoms(volumes, tmp_path):
+    "Single slices with lines, a row of train is enough; phantoms have their share, and validate and test."
+    vol, msk = open_volume(volumes/'tomo.mrc')[:], open_volume(volumes/'mask.mrc')[:]
+    rows = ['tomogram,mask,split,group,line']
+    for z in (6, 12, 18):
+        write_mrc(tmp_path/f'{z}.mrc', vol[z:z + 1], 10.)
+        write_mrc(tmp_path/f'{z}_line.mrc', skeletonize(msk[z] > 0)[None].astype(np.uint8), 10.)
+        rows.append(f'{z}.mrc,{z}_line.mrc,train,cell,3.5')
+    (tmp_path/'m.csv').write_text('\n'.join(rows))
+    p = parameters(manifest=tmp_path/'m.csv', output=tmp_path/'runs', name='run', device='cpu', k=3, base=4, patch=32, patches_per_epoch=4, epochs=1, phantoms=1, near=50.)
+    with pytest.raises(InputError, match='has no val tomogram'): open_run(p)
+    run = open_run(p | dict(real_fraction=.25))
+    fit = run.start()
+    drawn = [fit.patches.where(j)[1].group for j in range(400)]
+    assert set(drawn) == {'cell', 'phantoms'} and abs(drawn.count('cell') / 400 - .25) < .08
+    first = run.parts['train'][0][0]
+    assert set(np.unique(first.msk[0])) == {0, 1, 2} and first.rows.sum() == (first.msk[0] == 1).sum() > 2 * skeletonize(msk[6] > 0).sum()
+    assert all((tomo.msk[0] != 2).all() for tomo, _ in run.parts['val']) and [len(run.parts[part]) for part in ('train', 'val', 'test')] == [4, 1, 1]
+    for _ in fit.run(run.results.part/'last.ckpt', run.about): pass
+    folder = run.finish(fit, run.score(fit))
+    seen = read_provenance(folder/'weights.safetensors')
+    assert [row['part'] for row in seen] == ['train'] * 4 + ['val', 'test'] and seen[0]['mask'] == first.msk.voxels
+    (tmp_path/'m.csv').write_text('\n'.join(rows).replace('3.5', '5'))
+    with pytest.raises(InputError, match='was trained on other'): open_run(p | dict(real_fraction=.25, resume=True))
+
+
+def test_a_run_starts_from_the_mean_of_several_weights(tmp_path):
+    a, b = (weights_that_saw(tmp_path/name, [a_row(name, 'train', 0, 20)]) for name in 'ab')
+    state = load_file(b)
+    save_file({name: value * 1.5 if value.is_floating_point() else value for name, value in state.items()}, b)
+    run = open_run(parameters(output=tmp_path/'runs', init=f'{a}, {b}', device='cpu'))
+    assert all(torch.allclose(value.float(), state[name].float() * (1.25 if value.is_floating_point() else 1), rtol=1e-3, atol=1e-4) for name, value in run.net.state_dict().items())
+    assert [row['tomogram'] for row in run.provenance] == ['a', 'b']
+    save_file(UNet(7, 8).state_dict(), tmp_path/'small.safetensors')
+    with pytest.raises(InputError, match='small.safetensors: has base=8; wanted 16'): open_run(parameters(output=tmp_path/'runs', init=f'{a}, {tmp_path/"small.safetensors"}'))
 
 
 def test_a_blend_with_another_network_is_refused(tmp_path):

@@ -77,6 +77,13 @@ def test_small_file_that_unpacks_to_a_large_one(files, tmp_path):
     with pytest.raises(InputError, match='cannot be read'): load_unet(tmp_path/'bomb.pt')
 
 
+def test_weights_without_the_number_of_batches_are_read():
+    "As older versions of torch wrote them; no answer depends on it."
+    state = UNet(3, 4, 2).state_dict()
+    for name in [name for name in state if name.endswith('num_batches_tracked')]: del state[name]
+    assert from_state(state).state_dict()['dec1.net.4.num_batches_tracked'] == 0
+
+
 @pytest.mark.parametrize('given', [dict(k=3, base=4, depth=2, norm='group'), dict(k=5, base=8, depth=4, norm='batch'), dict(k=5, base=8, depth=3, norm='none'),
                                    dict(k=5, base=4, depth=2, dims=3)])
 def test_the_shape_is_read_off_the_tensors(given, tmp_path):
