@@ -313,7 +313,8 @@ def _with_ramps(
     for z in range(len(vol)):
         near = _around(blank, z, 6)
         if near.any():
-            usual = np.abs(np.asarray(vol[z], np.float32) - median) <= p95 - p5
+            with np.errstate(invalid='ignore'): # what is no number is not usual
+                usual = np.abs(np.asarray(vol[z], np.float32) - median) <= p95 - p5
             near = _square(_square(blank[z] | (near & ~usual), np.maximum), np.minimum) # no gaps
             near = blank[z] | _square(_square(near, np.minimum, 2), np.maximum, 2) # no thin lines
         yield near

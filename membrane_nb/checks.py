@@ -34,8 +34,11 @@ def expanded(
 )->Path:
     "A path with its `~` expanded; one that no system takes raises `InputError`."
     if '\0' in str(path): raise InputError(f'{path!r}: holds a character 0; wanted the name of a file')
-    try: return Path(path).expanduser()
+    try: path = Path(path).expanduser()
     except RuntimeError: raise InputError(f'{path}: names no home folder of this machine; wanted the name of a file') from None
+    longest = max(path.parts, default='', key=lambda part: len(os.fsencode(part)))
+    if len(os.fsencode(longest)) <= 255 and len(os.fsencode(path)) < 4096: return path
+    raise InputError(f'{longest[:40]} ...: is too long for the name of a file; wanted 255 bytes at most, and 4095 with its folders')
 
 # %% ../nbs/13_checks.ipynb #368eb5ee
 def existing_file(

@@ -22,7 +22,7 @@ from .checks import InputError, check_choices, existing_file, read_json, to_json
 from .data import Tomo, slabs
 from .grey import Scale
 from .phantom import random_phantom
-from .unet import UNet, fuse_batchnorm, load_unet, predict_slice
+from .unet import UNet, check_numbers, fuse_batchnorm, load_unet, predict_slice
 
 # %% ../nbs/19_engine.ipynb #19000007
 _SHAPE = 'k', 'base', 'depth', 'norm', 'dims'
@@ -242,9 +242,7 @@ def _most_membrane(
         for at in places:
             place = _place(tomo, slab.shape[1:], z, 256, at)
             prob = torch.stack([predict_slice(exact, sign * slab[:, *place]).sigmoid() for sign in (1, -1)])
-            if not torch.isfinite(prob).all():
-                wanted = 'wanted the weights of a trained network'
-                raise InputError(f'{tomo.name}: the network answers with NaN in slice {z}; {wanted}')
+            check_numbers(prob, tomo.name, z)
             if tomo.scale.blank: prob[:, torch.from_numpy(tomo.scale.blank.near[z][place])] = 0 # no membrane there
             found.append((float((prob >= threshold).float().mean()), float(prob.mean()), z, at))
     return max(found)

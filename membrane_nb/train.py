@@ -41,7 +41,7 @@ from .raw import hard_phantom, raw_phantom
 from .results import (Results, library_commit, output_root, repo_root, versions,
                                  work_at_root)
 from .sampler import Patches, batches
-from .unet import (UNet, _check_plain, _checked, _read_tensors, find_weights, from_state, in_tiles, load_unet,
+from .unet import (UNet, _check_plain, _checked, _read_tensors, check_numbers, find_weights, from_state, in_tiles, load_unet,
                               pick_device, predict_slice, pretrained, read_card, read_provenance, write_card)
 from .volume import PIXELS, check_room, first_fingerprint, same_voxels, scratch_folder, volume_name
 
@@ -218,6 +218,7 @@ def evaluate(
             if z not in annotated: continue
             with _autocast(net, precision): logits = predict_slice(tiled, slab)
             logits = logits.float()
+            check_numbers(logits, tomo.name, z)
             msk = tomo.msk[z]
             counts = counts + tally(tomo.no_blank(logits.sigmoid().cpu().numpy(), z), msk)
             if tomo.blank: msk[tomo.blank.near[z]] = 2
@@ -571,6 +572,8 @@ def load(self,
     except RuntimeError:
         raise InputError('last.ckpt: is of another network than the run; wanted the same to resume') from None
     self.opt.load_state_dict(state['opt'])
+    for moments in self.opt.state.values(): # memory of their own, whatever they share in the file
+        moments.update({name: value.clone() for name, value in moments.items()})
     self.best = state['best']
     self.history = state['history']
     torch.set_rng_state(state['rng'])

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FLOATS', 'Block', 'UNet', 'show_unet', 'predict_slice', 'halo', 'fuse_batchnorm', 'Tiled', 'auto_tile', 'in_tiles',
-           'from_state', 'load_unet', 'pretrained', 'find_weights', 'Card', 'read_card', 'read_provenance',
-           'write_card', 'pick_device']
+           'from_state', 'load_unet', 'check_numbers', 'pretrained', 'find_weights', 'Card', 'read_card',
+           'read_provenance', 'write_card', 'pick_device']
 
 # %% ../nbs/02_unet.ipynb #6beada6b
 import json, math, os, re, reprlib, warnings, zipfile
@@ -405,6 +405,15 @@ def load_unet(
     net = from_state(state, path)
     _check_answer(net, path)
     return net
+
+def check_numbers(
+    answer:torch.Tensor, # of a network
+    name:str, # of the tomogram, for the message
+    z:int,    # slice
+):
+    "Refuse, with `InputError`, an answer that is no number."
+    if torch.isfinite(answer).all(): return
+    raise InputError(f'{name}: the network answers with NaN in slice {z}; wanted the weights of a trained network')
 
 def _check_answer(
     net:UNet,  # in eval mode

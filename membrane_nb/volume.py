@@ -108,7 +108,8 @@ class _Digest:
         wide = img.dtype.kind in 'iu' and img.dtype.itemsize > 2
         with np.errstate(all='ignore'): # what 32 bits do not hold is infinite
             numbers = np.ascontiguousarray(img, '<i8' if wide else '<f4')
-        self.sha.update(numbers + numbers.dtype.type(0))
+            numbers = numbers + numbers.dtype.type(0)
+        self.sha.update(numbers)
 
     def hexdigest(self)->str: return _RULE + self.sha.hexdigest()
 
@@ -531,10 +532,11 @@ def _range_of(
 )->tuple: # least, largest, mean, sum of the squares about the mean
     "What the header of a file says of its voxels, for one slice."
     img = img.astype(np.float32, copy=False)
-    mean = img.mean(dtype=np.float64)
-    apart = img - np.float32(mean)
-    squares = np.einsum('yx,yx->', apart, apart, dtype=np.float64)
-    return img.min(), img.max(), mean, squares
+    with np.errstate(invalid='ignore'): # NaN, where a voxel is infinite
+        mean = img.mean(dtype=np.float64)
+        apart = img - np.float32(mean)
+        squares = np.einsum('yx,yx->', apart, apart, dtype=np.float64)
+        return img.min(), img.max(), mean, squares
 
 def _write_at(
     file,           # open for writing
@@ -588,7 +590,8 @@ def _state_range(
     vol.header.dmin = np.fmin.reduce(low)
     vol.header.dmax = np.fmax.reduce(high)
     vol.header.dmean = mean.mean()
-    vol.header.rms = (within + mean.var())**.5
+    with np.errstate(invalid='ignore'): # NaN, where a voxel is infinite
+        vol.header.rms = (within + mean.var())**.5
 
 # %% ../nbs/15_volume.ipynb #8965cfe1
 _GEOMETRY = ('nxstart', 'nystart', 'nzstart', 'mx', 'my', 'mz', 'cella', 'cellb', 'mapc', 'mapr',

@@ -2,7 +2,8 @@
 import datetime, os
 
 import pytest
-from membrane_nb.checks import InputError, check_choices, check_parameters, check_ranges, existing_file, progress, read_json, read_text, to_json
+from membrane_nb.checks import InputError, check_choices, check_parameters, check_ranges, existing_file, expanded, progress, read_json, read_text, to_json
+from membrane_nb.results import Results
 
 NOTEBOOK = dict(__annotations__=dict(epochs=int, lr=float, name=str, on=bool), epochs=3, lr=1, name='a', on=True, In=['# Parameters\nepochs = 3\n'])
 
@@ -147,3 +148,10 @@ def test_a_missing_store_that_lies_in_data(tmp_path, monkeypatch):
     (tmp_path/'data'/'cell.ome.zarr').mkdir(parents=True)
     with pytest.raises(InputError, match='no such folder, looked for from .*; there is data/cell.ome.zarr; wanted an OME-Zarr store'): open_volume('cell.ome.zarr')
     with pytest.raises(InputError, match='no such folder, looked for from [^;]*; wanted an OME-Zarr store'): open_volume('other.zarr')
+
+
+@pytest.mark.parametrize('path', ['x' * 300, '/tmp/' + 'ä' * 128 + '/run', '/'.join(['y' * 200] * 30)])
+def test_a_name_that_no_disk_takes_is_refused(path):
+    with pytest.raises(InputError, match=r'is too long for the name of a file; wanted 255 bytes at most'): expanded(path)
+    with pytest.raises(InputError, match=r'is too long for the name of a file'): Results(path + '/run')
+    assert expanded('/tmp/' + 'ä' * 127) and expanded('')

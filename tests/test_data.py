@@ -204,6 +204,18 @@ def test_a_tomogram_of_files(cell, files):
 
 
 @pytest.mark.filterwarnings('error::RuntimeWarning')
+@pytest.mark.parametrize('bad', [np.inf, -np.inf, np.nan, np.frombuffer(b'\x01\x00\xa0\x7f', '<f4')[0]])
+def test_what_is_no_number_gives_no_warning(cell, tmp_path, bad):
+    "Also one that processors call signalling, as damaged bytes make it; in a rim, in the data, in what is written."
+    vol = cell[0].copy()
+    vol[:, 30:40] = bad
+    vol[:, :, :20] = -9
+    tomo = Tomo(vol)
+    assert (tomo.scale(vol)[:, 30:40, 20:] == 0).all() and tomo.blank
+    write_mrc(tmp_path/'bad.mrc', vol, 10.)
+
+
+@pytest.mark.filterwarnings('error::RuntimeWarning')
 @pytest.mark.parametrize('size, opens', [(1e-40, False), (1e-20, True), (1e20, True), (1e33, True)])
 def test_grey_values_of_any_size(cell, size, opens):
     "No warning, whatever a damaged file holds; numbers that floats hardly tell apart are no contrast."

@@ -534,6 +534,12 @@ def test_a_run_is_followed_in_a_place_that_is_seen(volumes, tmp_path):
     assert [row['epoch'] for row in csv.DictReader(open(folder/'history.csv'))] == ['1', '2', '3']
 
 
+def test_a_network_that_answers_with_nan_is_not_scored(small):
+    net = UNet(3, 4, 2).eval()
+    with torch.no_grad(): net.out.bias.fill_(np.nan)
+    with pytest.raises(InputError, match='phantom .*: the network answers with NaN in slice 0'): evaluate(net, small['val'])
+
+
 def test_a_run_that_is_resumed_with_nothing_left_to_do_keeps_its_checkpoint(stopped):
     p, _ = stopped
     for epochs in (2, 2, 3):
