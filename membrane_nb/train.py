@@ -543,6 +543,8 @@ def _check_optimiser(
     for weight in net.parameters():
         for name in ('exp_avg', 'exp_avg_sq'):
             if opt.state[weight][name].shape != weight.shape: raise ValueError(name)
+        step = opt.state[weight]['step']
+        if step.shape or not step.is_floating_point(): raise ValueError('step')
 
 def _check_same(
     path:Path, # last.ckpt

@@ -376,6 +376,7 @@ BROKEN = {
     'all are of another network': lambda s: s | dict.fromkeys(('net', 'smooth', 'best'), UNet(3, 8).state_dict()),
     'optimiser is empty': lambda s: s | dict(opt={}), 'optimiser has no moments': lambda s: s | dict(opt=s['opt'] | dict(state={})),
     'moments have another shape': lambda s: s | dict(opt=s['opt'] | dict(state=s['opt']['state'] | {0: s['opt']['state'][0] | dict(exp_avg=torch.ones(3))})),
+    'a step is a truth value': lambda s: s | dict(opt=s['opt'] | dict(state=s['opt']['state'] | {0: s['opt']['state'][0] | dict(step=torch.tensor(True))})),
     'a rate is a word': lambda s: s | dict(opt=s['opt'] | dict(param_groups=[s['opt']['param_groups'][0] | dict(betas='two')])),
     'random numbers are short': lambda s: s | dict(rng=s['rng'][:9]), 'random numbers are floats': lambda s: s | dict(rng=s['rng'].float()),
     'those of the cards are a word': lambda s: s | dict(rng_cuda='none'), 'weights are NaN': lambda s: s | dict(net=s['net'] | {'out.bias': torch.tensor([np.nan])})}
