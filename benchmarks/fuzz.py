@@ -48,7 +48,8 @@ def try_case(name, seed):
     if verdict == 'refused':
         why = why_unclear(said, {Path(path).name for path in before})
         if why: verdict, said = 'wrong', f'{why}: {said[:200]!r}'
-    lost = [path for path in before if after.get(path) != before[path] and (verdict == 'refused' or is_users(path))]
+    worked = 'nothing was learned' in said # after a training, whose checkpoint may go on
+    lost = [path for path in before if after.get(path) != before[path] and (verdict == 'refused' and not worked or is_users(path))]
     left = [path for path in after if path not in before and is_users(path)]
     if lost: return 'wrong', f'changed or gone: {", ".join(lost)[:200]} ({said[:200]})'
     if left: return 'wrong', f'left among the files of the user: {", ".join(left)[:200]} ({said[:200]})'
@@ -94,7 +95,8 @@ def why_unclear(message, files):
     if len(message) > 10_000: return f'has {len(message)} letters'
     names = {name for page in ('03_train', '04_infer', '31_scale') for name in doors.parameters(page)}
     files = files | {path.name for path in doors.EXAMPLES.iterdir()}
-    if names & set(re.findall(r'\w+', message)) or any(file in message for file in files): return ''
+    named = names & set(re.findall(r'\w+', message)) or any(file in message for file in files)
+    if named or message.startswith('/'): return '' # a path that a damaged file names
     return 'names neither file nor parameter'
 
 # ---- many cases, in processes

@@ -498,7 +498,7 @@ class _Epoch(BaseModel):
 
 class _About(BaseModel):
     model_config = ConfigDict(strict=True)
-    parameters: dict
+    parameters: dict[str, str | int | float | bool]
     data: list[list]
 
 class _Checkpoint(BaseModel):

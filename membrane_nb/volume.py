@@ -1050,8 +1050,9 @@ def _check_array(
         raise InputError(f'{path}: holds {array.dtype}; wanted real grey values')
     named = len(axes) == len(shape) and axes[-3:] == ['z', 'y', 'x']
     alone = set(axes[:-3]) <= {'t', 'c'} and set(shape[:-3]) <= {1}
-    if named and alone and min(shape) > 0: return
-    found = f'has axes {", ".join(axes)} of shape {shape}'
+    if named and alone and min(shape) > 0 and max(shape) < 2**31: return
+    said = ' '.join(', '.join(axes).split()) # one line
+    found = f'has axes {said} of shape {shape}'
     raise InputError(f'{path}: {found}; wanted z, y, x, after t and c of length 1 at most')
 
 # %% ../nbs/15_volume.ipynb #adc4f54f
