@@ -8,9 +8,9 @@ __all__ = ['PIXELS', 'MRC_SUFFIXES', 'Volume', 'new_digest', 'hashed_slices', 'f
            'write_mrc', 'new_zarr', 'write_zarr', 'Resampled']
 
 # %% ../nbs/15_volume.ipynb #cfe21450
-import bz2, errno, gzip, hashlib, math, os, re, secrets, shlex, shutil, tempfile, zlib
+import bz2, errno, fcntl, glob, gzip, hashlib, math, os, re, secrets, shlex, shutil, tempfile, zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -677,12 +677,24 @@ def _create(
     path:Path, # for the message
 ): # open for writing
     "A file that was not there before; a folder that takes none raises `InputError`."
+    _remove_left(path)
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR
     try:
-        return os.fdopen(os.open(part, flags, 0o666), 'r+b', buffering=0)
+        file = os.fdopen(os.open(part, flags, 0o666), 'r+b', buffering=0)
     except OSError as e:
         why = f'cannot be written ({e.strerror}); wanted a folder for the result'
         raise InputError(f'{path}: {why}') from None
+    with suppress(OSError): fcntl.flock(file, fcntl.LOCK_EX) # some disks have no locks
+    return file
+
+def _remove_left(
+    path:Path, # of a new file
+):
+    "Remove what writers of this file have left that were killed; a writer at work holds a lock, or has not begun."
+    for part in path.parent.glob(f'.{glob.escape(path.name)}.????????.part'):
+        with suppress(OSError), part.open('rb') as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_size: part.unlink()
 
 # %% ../nbs/15_volume.ipynb #8547f3bd
 def write_mrc(

@@ -25,7 +25,8 @@ MUTANTS = {
     '06_mask': [
         ('out[raw == self.ignore] = 2', 'pass'),
         ('set(self.values) != {0, 1, 2}', 'set(self.values) == {0, 1, 2}'),
-        ('pixel / 10 > near', 'pixel > near'),
+        ('!= 1) * pixel / 10', '!= 1) * pixel'),
+        ('distance <= line / 2', 'distance <= line'),
     ],
     '01_sampler': [
         ('before = self.up_to[row - 1] if row else 0', 'before = 0'),

@@ -10,7 +10,7 @@ NOTEBOOK = dict(__annotations__=dict(epochs=int, lr=float, name=str, on=bool), e
 
 @pytest.mark.parametrize('name, said', [
     ('none.mrc', 'no such file; wanted an MRC file'), ('.', 'is a folder'), ('empty.mrc', 'is empty'), ('fifo', 'is not a regular file'),
-    ('n' * 300, 'cannot be read'), ('text.mrc/a.mrc', 'no such file')])
+    ('n' * 300, 'is too long for the name of a file'), ('text.mrc/a.mrc', 'no such file')])
 def test_a_file_that_is_none(tmp_path, name, said):
     (tmp_path/'empty.mrc').touch()
     (tmp_path/'text.mrc').write_text('text')

@@ -134,7 +134,7 @@ def parameters(**given):
 
 @pytest.mark.parametrize('given, said', [
     (dict(patch=100), 'a multiple of 16'), (dict(patch=16), 'wanted 32 to'), (dict(k=4), 'an odd number'), (dict(name='..'), 'a plain name'),
-    (dict(name='n' * 300), 'of 1 to 240 bytes'), (dict(seed=2**64), 'wanted 0 to'), (dict(base=10**6), 'wanted 1 to 1024'),
+    (dict(name='n' * 300), 'is too long for the name'), (dict(name='n' * 250), 'of 1 to 240 bytes'), (dict(seed=2**64), 'wanted 0 to'), (dict(base=10**6), 'wanted 1 to 1024'),
     (dict(phantoms=10**9), 'wanted 1 to 10000'), (dict(norm='group', base=12), 'a multiple of 8'), (dict(device='meta'), 'device'),
     (dict(lr=1e300), 'wanted 1e-12'), (dict(resume=True, name='none'), 'wanted a run to resume'), (dict(density='grey'), 'auto, dark or bright')])
 def test_training_refuses_a_parameter(tmp_path, given, said):
@@ -145,7 +145,7 @@ def test_training_refuses_a_parameter(tmp_path, given, said):
 
 @pytest.mark.parametrize('given, said', [
     (dict(threshold=1.5), 'threshold'), (dict(tile=100), 'a multiple of 16'), (dict(min_size=1e300), 'min_size'), (dict(device='hpu'), 'device'),
-    (dict(density='grey'), 'density'), (dict(pixel=-1.), 'pixel'), (dict(output='o' * 300), 'of 1 to 240 bytes')])
+    (dict(density='grey'), 'density'), (dict(pixel=-1.), 'pixel'), (dict(output='o' * 300), 'is too long for the name')])
 def test_inference_refuses_a_parameter(volumes, tmp_path, monkeypatch, given, said):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=said): open_job(**(dict(tomo=volumes/'tomo.mrc', weights=volumes/'weights.pt', output='out') | given))

@@ -330,3 +330,15 @@ def test_a_fingerprint_of_a_file_is_that_of_its_numbers(cell, tmp_path):
     numbers = np.rint(cell * 50).astype(np.float32)
     found = {fingerprint(open_volume(stored(tmp_path/f'{kind[1:]}{kind[0] == ">"}.mrc', numbers.astype(kind)), pixel=1.)) for kind in ('<i2', '>i2', '<f4', '>f4', '<f2')}
     assert found == {fingerprint(numbers)}
+
+
+def test_what_a_killed_writer_left_is_removed_and_no_more(tmp_path):
+    "A writer at work keeps its file, and so do files of other names."
+    left, other = tmp_path/'.a[1].mrc.0123abcd.part', tmp_path/'.ab.mrc.0123abcd.part'
+    for path in (left, other): path.write_bytes(b'half')
+    with new_mrc(tmp_path/'a[1].mrc', (1, 4, 4), np.float32) as first:
+        assert not left.exists()
+        write_mrc(tmp_path/'a[1].mrc', np.ones((1, 4, 4), np.float32))
+        first[0] = np.full((4, 4), 2, np.float32)
+    assert (open_volume(tmp_path/'a[1].mrc')[:] == 2).all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['.ab.mrc.0123abcd.part', 'a[1].mrc']
