@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .checks import InputError, check_ranges, existing_file, expanded
+from .checks import InputError, check_ranges, expanded, read_text
 from .blank import Blank, widened
 from .grey import Scale, measure_scale, scale_notes, sign_note
 from .mask import LINE, Mask, measure_placement, slices_in_words
@@ -316,13 +316,7 @@ def _read_csv(
 )->list: # (line, fields), the names of the columns first
     "The lines of a manifest that hold something; what is no CSV file raises `InputError`."
     wanted = 'a manifest (CSV: tomogram, mask, split)'
-    path = existing_file(path, wanted)
-    size = path.stat().st_size
-    if size > 10**7: raise InputError(f'{path}: has {size:,} bytes; wanted {wanted}')
-    try:
-        lines = path.read_bytes().decode('utf-8-sig').splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f'{path}: is not text in UTF-8; wanted {wanted}') from None
+    lines = read_text(path, wanted).splitlines()
     kept = {i: line for i, line in enumerate(lines, 1) if line.strip() and not line.startswith('#')}
     first = next(iter(kept.values()), '')
     mark = next((mark for mark in ';\t' if mark in first), ',') # as spreadsheets write it

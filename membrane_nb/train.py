@@ -693,12 +693,14 @@ def check_run(
         k=p['k'] % 2 == 1,
         base=p['norm'] != 'group' or p['base'] % 8 == 0,
         phantom_hard=p['phantom_raw'] + p['phantom_hard'] <= 1,
+        real_fraction=p['real_fraction'] == 1 or bool(p['tomo'] or p['manifest']),
         name=p['name'] == Path(p['name']).name and p['name'] not in ('.', '..'))
     wanted = dict(
         patch='a multiple of 16, for four halvings',
         k='an odd number of slices',
         base='a multiple of 8 with group norm',
         phantom_hard='no more than phantom_raw leaves of 1',
+        real_fraction='1, or a tomogram or a manifest to take that share',
         name='a plain name of a folder')
     for name in fits:
         if fits[name]: continue

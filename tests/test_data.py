@@ -258,7 +258,7 @@ def test_a_manifest_as_a_spreadsheet_writes_it(files, mark):
 @pytest.mark.parametrize('text, said', [
     ('', 'is empty; wanted a manifest'), ('# mine\n', 'has columns none; wanted tomogram, mask, split'), ('a,b\n', 'has columns a, b'), ('tomogram,mask,split\n', 'has no train tomogram'),
     ('tomogram,mask,split\n\na.mrc,msk.mrc,trian\n', "line 3 has the split 'trian'; wanted train, val or test"), ('tomogram,mask,split\na.mrc,msk.mrc\n', 'line 2 has 2 fields; wanted 3'),
-    ('tomogram,mask,split\na.mrc,,train\n', 'line 2 names a.mrc and no mask; wanted both'), ('x' * (10**7 + 1), 'has 10,000,001 bytes; wanted a manifest'),
+    ('tomogram,mask,split\na.mrc,,train\n', 'line 2 names a.mrc and no mask; wanted both'), ('x' * (10**7 + 1), 'is larger than 10 MB; wanted a manifest'),
     ('tomogram,mask,split\na.mrc,msk.mrc,train\nb.mrc,msk.mrc,val\na.mrc,msk.mrc,test\n', r'a.mrc \(train\) and a.mrc \(test\) hold the same voxels')])
 def test_a_manifest_that_is_wrong(files, text, said):
     (files/'m.csv').write_text(text)

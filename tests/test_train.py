@@ -46,7 +46,7 @@ def new_fit(small, **more):
 
 @pytest.mark.parametrize('wrong', [
     dict(patch=100), dict(patch=16), dict(k=4), dict(norm='x'), dict(name='a/b'), dict(name='..'), dict(p_membrane=2.),
-    dict(epochs=0), dict(dropout=1.), dict(base=10**6), dict(seed=2**64), dict(phantoms=10**9), dict(norm='group', base=12),
+    dict(epochs=0), dict(dropout=1.), dict(base=10**6), dict(seed=2**64), dict(phantoms=10**9), dict(norm='group', base=12), dict(real_fraction=.5), dict(line=200.),
     dict(phantom_raw=.5, phantom_hard=.6)])
 def test_a_parameter_that_no_run_can_have(wrong):
     check_run(parameters())
