@@ -553,7 +553,7 @@ def _check_same(
 ):
     "Refuse, with `InputError`, a run that would go on with other parameters."
     free = set(_FREE)
-    then = dict(processes=1, label='', empty='background', trust_mask=False) | then # of older runs, too
+    then = dict(processes=1, label='', empty='background', trust_mask=False, real_fraction=1.) | then # of older runs, too
     now = dict(processes=1) | now
     if now['schedule'] == 'constant': free.add('epochs') # with a cosine they change every rate
     for name, value in now.items():

@@ -396,7 +396,8 @@ def test_a_checkpoint_of_before_is_resumed_or_refused(stopped, cell_files):
     p, path = stopped
     state = torch.load(path, weights_only=True)
     names = [first_fingerprint(open_volume(cell_files[name])) for name in ('tomo', 'mask')]
-    about = dict(parameters=without(state['about']['parameters'], 'half'), data=[[part, *names, first, last] for part, _, _, first, last in state['about']['data']])
+    later = 'half', 'line', 'real_fraction', 'label', 'trust_mask'
+    about = dict(parameters={name: value for name, value in state['about']['parameters'].items() if name not in later}, data=[[part, *names, first, last] for part, _, _, first, last in state['about']['data']])
     torch.save(state | dict(about=about), path)
     assert open_run(p).checkpoint
     with pytest.raises(InputError, match='was run with half=None, now True'): open_run(p | dict(half=True))
