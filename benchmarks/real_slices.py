@@ -109,5 +109,5 @@ if __name__ == '__main__':
     given = parser.parse_args()
     if given.npz:
         Path(given.folder).mkdir(parents=True, exist_ok=True)
-        sys.exit(print(write_manifest(given.folder, given.npz)))
-    sys.exit(bool(main(given.folder, given.site)))
+        print(write_manifest(given.folder, given.npz))
+    else: sys.exit(bool(main(given.folder, given.site)))

@@ -37,7 +37,7 @@ class Scale:
         img:np.ndarray, # any real dtype and shape
     )->np.ndarray: # float32, same shape; what is no number becomes 0, the background
         "The scaled grey values, not clipped."
-        with np.errstate(over='ignore', invalid='ignore'): # what is too large is infinite; what is no number is told below
+        with np.errstate(over='ignore', invalid='ignore'): # what is too large is infinite; what is no number becomes 0 below
             out = (np.asarray(img).astype(np.float32) - self.median) * (self.sign / (self.p95 - self.p5))
         if self.bad: out[~np.isfinite(out)] = 0
         return out

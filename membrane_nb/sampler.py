@@ -230,7 +230,8 @@ def where(self:Patches,
     epoch, i = divmod(j, self.n)
     rng = np.random.default_rng((self.seed, epoch, i))
     group = self.groups[0]
-    if len(self.groups) > 1: group = self.groups[int(np.searchsorted(self.up_to, rng.random(), side='right'))]
+    if len(self.groups) > 1: # a single one needs no random number
+        group = self.groups[int(np.searchsorted(self.up_to, rng.random(), side='right'))]
     at_membrane = rng.random() < self.p_membrane and group.membrane[-1] > 0
     tomo, z, y, x = group.draw(at_membrane, rng)
     _, height, width = tomo.vol.shape

@@ -866,7 +866,8 @@ def _open_states(
             if what == 'dropout' or value == settled[what]: continue
             raise InputError(f'{path}: has {what}={value}; wanted {settled[what]}, as the run has, to take the mean')
         states.append(net.state_dict())
-        seen = merge_provenance(seen, read_provenance(path))
+        rows = read_provenance(path)
+        seen = merge_provenance(seen, rows) if seen else rows
     return states, seen
 
 def _open_weights(
@@ -875,10 +876,9 @@ def _open_weights(
     "Read the weights to start from, the mean of several, and their history."
     states, seen = _open_states(init)
     if not states: return None, {}, []
-    first = _weights_paths(init)[0]
-    net = load_unet(first)
-    if len(states) > 1: net.load_state_dict(mean_states(states))
-    return net, read_card(first).model_dump(), seen
+    mean = mean_states(states) if len(states) > 1 else states[0]
+    card = read_card(_weights_paths(init)[0])
+    return from_state(mean), card.model_dump(), seen
 
 def _settled(
     net:UNet, # to start from

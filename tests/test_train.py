@@ -188,6 +188,8 @@ def test_a_run_starts_from_the_mean_of_several_weights(tmp_path):
     run = open_run(parameters(output=tmp_path/'runs', init=f'{a}, {b}', device='cpu'))
     assert all(torch.allclose(value.float(), state[name].float() * (1.25 if value.is_floating_point() else 1), rtol=1e-3, atol=1e-4) for name, value in run.net.state_dict().items())
     assert [row['tomogram'] for row in run.provenance] == ['a', 'b']
+    twice = weights_that_saw(tmp_path/'twice', [a_row('a', 'train', 0, 20), a_row('a', 'train', 0, 20) | dict(run=1)])
+    assert len(open_run(parameters(output=tmp_path/'runs', init=twice, device='cpu')).provenance) == 2 # in this run and in one before
     save_file(UNet(7, 8).state_dict(), tmp_path/'small.safetensors')
     with pytest.raises(InputError, match='small.safetensors: has base=8; wanted 16'): open_run(parameters(output=tmp_path/'runs', init=f'{a}, {tmp_path/"small.safetensors"}'))
 
