@@ -1,4 +1,4 @@
-"""`make bench`: how fast this repository is on this machine. Writes output/speed/NAME.json; 21_speed shows them.
+"""`make bench`: how fast this repository is on this machine. Writes output/speed/NAME.json; 02_speed shows them.
 
 `python benchmarks/bench.py` measures everything, `python benchmarks/bench.py open memory` those parts. MONAI is compared where it is installed
 (`pip install --no-deps monai`).
@@ -20,11 +20,13 @@ from membrane_nb import data, engine, infer
 from membrane_nb.data import Tomo, slabs
 from membrane_nb.grey import measure_scale
 from membrane_nb.infer import open_job
-from membrane_nb.phantom import phantom
-from membrane_nb.results import output_root
+from membrane_nb.plain import phantom
+from membrane_nb.page import output_root
 from membrane_nb.sampler import Patches, batches
-from membrane_nb.unet import fuse_batchnorm, load_unet, pretrained
-from membrane_nb.volume import new_mrc, open_volume
+from membrane_nb.unet import fuse_batchnorm
+from membrane_nb.weights import load_unet, pretrained
+from membrane_nb.mrc import new_mrc
+from membrane_nb.volume import open_volume
 
 ROUNDS = 2
 AS_TORCH_COMES = {'plain loop': dict(THP_MEM_ALLOC_ENABLE='0', OMP_WAIT_POLICY='ACTIVE')} # no large pages, threads that spin while they wait

@@ -10,15 +10,19 @@ import yaml
 from damage import cut, damage_mrc, garble, mutate, ODD, odd_mask, odd_numbers, odd_voxels, pick, repack, write_json
 from safetensors.torch import save_file
 
-from membrane_nb import engine, train
+from membrane_nb import engine, training as train
 from membrane_nb.checks import check_parameters
 from membrane_nb.cli import membrane_infer
-from membrane_nb.data import Tomo, read_parts
+from membrane_nb.data import Tomo
+from membrane_nb.split import read_parts
 from membrane_nb.infer import open_job
-from membrane_nb.phantom import phantom
-from membrane_nb.scale import contact_sheet, open_many, read_report, report_table, segment_item, write_report
+from membrane_nb.plain import phantom
+from membrane_nb.many import open_many, segment_item
+from membrane_nb.report import contact_sheet, read_report, report_table, write_report
 from membrane_nb.unet import UNet
-from membrane_nb.volume import open_volume, write_mrc, write_zarr
+from membrane_nb.mrc import write_mrc
+from membrane_nb.pyramid import write_zarr
+from membrane_nb.volume import open_volume
 from test_zarr import stored
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -244,7 +248,7 @@ def recipe(at, rng):
 
 @door
 def odd_parameters(at, rng):
-    page, opener = pick(rng, (('03_train', train.open_run), ('04_infer', open_job), ('31_scale', open_many), ('04_infer', membrane_infer)))
+    page, opener = pick(rng, (('03_train', train.open_run), ('04_infer', open_job), ('04_many', open_many), ('04_infer', membrane_infer)))
     declared = parameters(page)
     kinds = {name: type(value) for name, value in declared.items()}
     place = dict(tomo=str(EXAMPLES/'tomo0.mrc'), mask=str(EXAMPLES/'mask.mrc'), weights=str(EXAMPLES/'flat.pt'), tomograms=str(EXAMPLES/'data'))

@@ -21,7 +21,7 @@ import doors
 import kills
 import membrane_nb.infer
 import numpy as np
-from membrane_nb import train
+from membrane_nb import training as train
 from membrane_nb.checks import InputError
 from test_nothing_is_lost import content
 
@@ -93,7 +93,7 @@ def why_unclear(message, files):
     "What is wrong with the sentence of a refusal; '' where it is one line that names a file or a parameter."
     if not message or '\n' in message: return 'is not one line'
     if len(message) > 10_000: return f'has {len(message)} letters'
-    names = {name for page in ('03_train', '04_infer', '31_scale') for name in doors.parameters(page)}
+    names = {name for page in ('03_train', '04_infer', '04_many') for name in doors.parameters(page)}
     files = files | {path.name for path in doors.EXAMPLES.iterdir()}
     named = names & set(re.findall(r'\w+', message)) or any(file in message for file in files)
     if named or message.startswith('/'): return '' # a path that a damaged file names

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from membrane_nb import train
+from membrane_nb import training as train
 from membrane_nb.cli import membrane_infer
 from membrane_nb.results import Results
-from membrane_nb.volume import write_mrc, write_zarr
+from membrane_nb.mrc import write_mrc
+from membrane_nb.pyramid import write_zarr
 
 CONTEXT = get_context('forkserver')
 PATIENCE = 300 # seconds that a command may take
@@ -22,7 +23,7 @@ PATIENCE = 300 # seconds that a command may take
 # ---- commands: they have the examples, a folder to work in, and whether they make what is there before the kill
 
 def run_training(data, folder, first, resume=False, **options):
-    "`python -m membrane_nb.train`"
+    "`python -m membrane_nb.training`"
     p = dict(epochs=3, patches_per_epoch=2, patch=32, k=3, base=1, batch_size=1, device='cpu', schedule='constant')
     p |= dict(tomo=data/'tomo0.mrc', mask=data/'mask.mrc', output=folder, name='run')
     p |= dict(seed=int(first), overwrite=True, resume=resume) | options

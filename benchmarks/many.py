@@ -9,9 +9,11 @@ from statistics import median
 
 import numpy as np
 
-from membrane_nb.phantom import phantom
-from membrane_nb.scale import open_many, read_report
-from membrane_nb.volume import new_mrc, open_volume
+from membrane_nb.plain import phantom
+from membrane_nb.many import open_many
+from membrane_nb.report import read_report
+from membrane_nb.mrc import new_mrc
+from membrane_nb.volume import open_volume
 
 SHAPE = (128, 512, 512) # large enough that starting a worker, some seconds, does not count much
 

@@ -20,7 +20,7 @@ from PIL import Image
 from skimage.transform import rescale
 
 from membrane_nb.checks import InputError
-from membrane_nb.volume import write_mrc
+from membrane_nb.mrc import write_mrc
 
 HERE = Path(__file__).parent
 SITE = 'https://raw.githubusercontent.com'

@@ -17,9 +17,9 @@ def new_fit(base, size, batch, patches, precision, workers, device='cpu'):
     "A network and patches of a phantom, with all augmentation."
     import torch
     from membrane_nb.data import Tomo
-    from membrane_nb.phantom import phantom
+    from membrane_nb.plain import phantom
     from membrane_nb.sampler import Patches
-    from membrane_nb.train import Fit
+    from membrane_nb.fit import Fit
     from membrane_nb.unet import UNet
     cell = Tomo(*phantom((32, 384, 384), seed=0), 'phantom')
     torch.manual_seed(0)
@@ -29,7 +29,7 @@ def new_fit(base, size, batch, patches, precision, workers, device='cpu'):
 
 def answer(settings):
     "The process of one way: for each line that comes in, an epoch; its patches a second go out."
-    from membrane_nb.train import share_cores
+    from membrane_nb.devices import share_cores
     fit = new_fit(**settings)
     print(share_cores(fit.workers), flush=True)
     for epoch, line in enumerate(sys.stdin):
@@ -81,7 +81,7 @@ def training_speed(base=32, size=256, batch=2, patches=8, rounds=3):
 def stages(base=32, size=256, batch=2, patches=8, precision='fp32'):
     "Milliseconds a patch that each stage of training takes, in this process."
     import torch
-    from membrane_nb import sampler, train
+    from membrane_nb import sampler, training as train
     fit = new_fit(base, size, batch, patches, precision, 0)
     fit.train_epoch(0)
     spent = {}

@@ -17,12 +17,12 @@ from sphinx.cmd.build import main as sphinx
 ROOT = Path(__file__).resolve().parent.parent
 EMPTY = inspect.Parameter.empty
 SECTIONS = {  # page: title, sentence, patterns of its pages
-    'walkthrough': ('The walk-through', 'From a tomogram on disk to a segmented membrane.', ['0[0-4]*.ipynb']),
-    'toolbox': ('The toolbox', 'What the pages of the walk-through stand on.', ['0[5-9]*.ipynb', '1*.ipynb']),
-    'evidence': ('The evidence', 'Executed studies: how good it is, and where it fails.', ['2*.ipynb']),
-    'beyond': ('Beyond one tomogram', 'Many tomograms on many machines.', ['3*.ipynb']),
-    'guides': ('Guides', 'For work outside of JupyterLab.', ['cluster.md', 'formats.md']),
-    'contributors': ('For contributors', 'How the software is built and changed.', ['CONTRIBUTING.md', 'design.md', 'style.md', 'CHANGELOG.md'])}
+    'walkthrough': ('The walk-through', 'From a tomogram on disk to a segmented membrane.', ['nbs/0*.ipynb']),
+    'toolbox': ('The toolbox', 'What the pages of the walk-through stand on.', ['nbs/toolbox/*.ipynb']),
+    'evidence': ('The evidence', 'Executed studies: how good it is, and where it fails.', ['nbs/evidence/*.ipynb']),
+    'beyond': ('Beyond one tomogram', 'Many tomograms on many machines.', ['nbs/more/*.ipynb']),
+    'guides': ('Guides', 'For work outside of JupyterLab.', ['docs/cluster.md', 'docs/formats.md']),
+    'contributors': ('For contributors', 'How the software is built and changed.', ['CONTRIBUTING.md', 'docs/design.md', 'docs/style.md', 'CHANGELOG.md'])}
 
 
 def signature(name, symbol):
@@ -72,7 +72,7 @@ def for_sphinx(output):
 
 def local_links(text):
     "Links between notebooks, docs/ and the root lead to pages of the site; names that nbdev found lead to their section."
-    text = re.sub(r'\]\((?:\.\./)*(?:nbs/|docs/)?(?=[\w.]+\.(?:ipynb|md|jpg|png))', '](', text)
+    text = re.sub(r'\]\((?:\.\./)*(?:nbs/|docs/)?(?:toolbox/|more/|evidence/)?(?=[\w.]+\.(?:ipynb|md|jpg|png))', '](', text)
     text = re.sub(r'\[(`_\w+`)\]\([^)]*\)', r'\1', text)  # a private helper has no section
     return re.sub(r'\]\(https://membrane-nb\.github\.io/membrane_nb/\w+\.html#([\w.]+)\)', r'](#api-\1)', text)
 
@@ -118,13 +118,13 @@ def section(pages, out):
 
 def sources(out):
     "Lay out what Sphinx reads: every page in one folder."
-    for path in sorted((ROOT/'nbs').glob('*.ipynb')): page(path, out)
+    for path in sorted((ROOT/'nbs').rglob('[!.]*.ipynb')): page(path, out)
     for path in [*(ROOT/'docs').glob('*.md'), ROOT/'CONTRIBUTING.md', ROOT/'CHANGELOG.md']:
         (out/path.name).write_text(local_links(path.read_text(encoding='utf-8')), encoding='utf-8')
     for path in (ROOT/'docs').glob('*.jpg'): shutil.copy(path, out)
     contents = ['```{toctree}', ':hidden:', '']
     for name, (title, said, pages) in SECTIONS.items():
-        pages = [path for pattern in pages for path in sorted(out.glob(pattern))]
+        pages = [out/path.name for pattern in pages for path in sorted(ROOT.glob(pattern))]
         if not pages: continue
         (out/f'{name}.md').write_text(f'# {title}\n\n{said}\n\n{section(pages, out)}', encoding='utf-8')
         contents.append(name)

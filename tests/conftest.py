@@ -25,8 +25,8 @@ def run(tmp_path_factory):
 @pytest.fixture(scope='session')
 def volumes(tmp_path_factory):
     "A small phantom, its mask, and weights of a small untrained network, as files."
-    from membrane_nb.volume import write_mrc
-    from membrane_nb.phantom import phantom
+    from membrane_nb.mrc import write_mrc
+    from membrane_nb.plain import phantom
     from membrane_nb.unet import UNet
     folder = tmp_path_factory.mktemp('volumes')
     vol, msk, pixel = phantom((24, 96, 80), seed=3)

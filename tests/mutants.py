@@ -11,22 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 MUTANTS = {
     '00_data': [
-        ('val = test - (k - 1) - size', 'val = test - (k - 2) - size'),
-        ('left = left[left <= mine[0] - k]', 'left = left[left < mine[0]]'),
         ('measure_scale(self.seen, self.name', 'measure_scale(self.vol, self.name'),
         ("mode='reflect') # order", "mode='edge') # order"),
-        ('stop = val - (k - 1)', 'stop = val - (k - 2)'),
-        ('if first != part:', 'if False:'),
-    ],
-    '05_grey': [
-        ('if self.bad: out[~np.isfinite(out)] = 0', 'pass'),
-        ('sign=-1 if bright else 1', 'sign=1 if bright else -1'),
-    ],
-    '06_mask': [
-        ('out[raw == self.ignore] = 2', 'pass'),
-        ('set(self.values) != {0, 1, 2}', 'set(self.values) == {0, 1, 2}'),
-        ('!= 1) * pixel / 10', '!= 1) * pixel'),
-        ('distance <= line / 2', 'distance <= line'),
     ],
     '01_sampler': [
         ('before = self.up_to[row - 1] if row else 0', 'before = 0'),
@@ -36,41 +22,59 @@ MUTANTS = {
     ],
     '04_infer': [
         ('found = img >= self.threshold', 'found = img >= .5'),
-        ('min(1, depth * nm / 20)', '1'),
-        ('voxels[piece] >= fewest', 'voxels[piece] > fewest'),
-        ('.flip(in_plane)', ''),
     ],
-    '10_phantom': [
-        ('turn = by_defocus - by_aberration', 'turn = by_defocus + by_aberration'),
-        ('_WAVELENGTH = .0197', '_WAVELENGTH = .01969'),
-        ('np.exp(-fade / 4 * k**2)', 'np.exp(-fade * k**2)'),
-        ('tilt, axis)', "tilt, 'y')"),
-        ('np.abs(s) / np.sqrt(np.clip(slope, .16, 6.))', 'np.abs(s)'),
-        ('(nm - 1.75)**2', '(nm - 2.5)**2'),
-        ('signal = sheet + np.float32(dim) * rest', 'signal = sheet + rest'),
-        ('signal + np.float32(.3) * noise', 'signal + noise'),
-        ('np.float32(ramp * vol.std())', 'np.float32(0 * vol.std())'),
-        ('((d <= _HALF_THICKNESS) & (there > .5))', '(d <= _HALF_THICKNESS)'),
-        ('sheet, rest = sheet * there, rest * there', 'pass'),
-        ('outside.std(dtype', 'inside.std(dtype'),
-        ('judged = np.full(msk.shape, 2,', 'judged = np.full(msk.shape, 0,'),
-        (' + restore * coarse', ''),
-        ('np.exp(-grainy * (2.5 * k * pixel)**2)', '1'),
-        ('if flip: transfer = np.abs(transfer)', 'pass'),
-        ('return [outer, smooth_intersection(inner, -folds)]', 'return [outer, inner]'),
-        ('if rng.random() < upright:', 'if rng.random() < .5:'),
-        ('crowd(d, pixel, dense, rng)', 'crowd(d, pixel, 1., rng)'),
-        (' * smooth_noise(shape, rng)', ''),
-        ('vol * (.4 + .6 * there)', 'vol'),
-        ('p=[.5, .1, .2, .2]', 'p=[.2, .1, .2, .5]'),
-        ('((bend, 150, 350)', '((bend, 100, 350)'),
+    'toolbox/04_results': [
+        ('other = not_ours(folder) or', 'other ='),
+        ('any(file.samefile(path) for path in there)', 'False'),
+        ('if ours is None:', 'if False:'),
+        ('path.lstat().st_mtime_ns > record.lstat().st_mtime_ns', 'False'),
+        ('self.old.rename(self.folder)', 'shutil.rmtree(self.old)'),
+        ('self.lock.acquire(timeout=0)\n    except Timeout:\n        if self.given', 'pass\n    except Timeout:\n        if self.given'),
+        ('while self._taken(): self._next()', 'pass'),
     ],
-    '11_view': [
+    'toolbox/05_store': [
+        ('apart = img - np.float32(mean)', 'apart = img'),
+        ('def __getitem__(self, key): return np.array(self._map()[key])', 'def __getitem__(self, key): return self._map()[key]'),
+    ],
+    'toolbox/06_mrc': [
+        ('max(sides) > 1.01 * min(sides)', 'max(sides) > 9 * min(sides)'),
+        ("min(_as_record(raw, '<'), _as_record(raw, '>'), key=_oddness)", "_as_record(raw, '<')"),
+        ('h.nsymbt = len(like.extended)', 'h.nsymbt = 0'),
+        ('for name in _GEOMETRY:', 'for name in _GEOMETRY[:3]:'),
+    ],
+    'toolbox/09_volume': [
+        ('return np.where(good, img, middle)', 'return img'),
+    ],
+    'toolbox/10_fourier': [
+        ('tilt) + 1 - angle', 'tilt) - 9 - angle'),
+        ("x if axis == 'y' else y", "y if axis == 'y' else x"),
+        ('x = (s[:, None] - sin * z) / cos', 'x = (s[:, None] + sin * z) / cos'),
+        ('s = cos * x + sin * z[:, None]', 's = cos * x - sin * z[:, None]'),
+    ],
+    'toolbox/11_grey': [
+        ('if self.bad: out[~np.isfinite(out)] = 0', 'pass'),
+        ('sign=-1 if bright else 1', 'sign=1 if bright else -1'),
+    ],
+    'toolbox/13_mask': [
+        ('out[raw == self.ignore] = 2', 'pass'),
+        ('set(self.values) != {0, 1, 2}', 'set(self.values) == {0, 1, 2}'),
+    ],
+    'toolbox/14_lines': [
+        ('!= 1) * pixel / 10', '!= 1) * pixel'),
+        ('distance <= line / 2', 'distance <= line'),
+    ],
+    'toolbox/16_split': [
+        ('val = test - (k - 1) - size', 'val = test - (k - 2) - size'),
+        ('left = left[left <= mine[0] - k]', 'left = left[left < mine[0]]'),
+        ('stop = val - (k - 1)', 'stop = val - (k - 2)'),
+        ('if first != part:', 'if False:'),
+    ],
+    'toolbox/17_view': [
         ('Image.fromarray(img[::-1])', 'Image.fromarray(img)'),
         ('(MISSED_COLOUR, ~found & truth)', '(MISSED_COLOUR, ~found)'),
         ('if step > 1: msk = _shrink_mask(msk, step)', 'if step > 1: msk = msk[::step, ::step]'),
     ],
-    '12_metrics': [
+    'toolbox/18_metrics': [
         ('i += prob >= edges[i + 1]\n', 'pass\n'),
         ('fn = int(counts[1, :i].sum())', 'fn = int(counts[1, :i + 1].sum())'),
         ('dice[best] - .001)\n    low', 'dice[best] - .01)\n    low'),
@@ -85,7 +89,7 @@ MUTANTS = {
         (' * stdtrit(draws, .975) / 1.96', ''),
         ('argmax(autocorrelation <= 0)', 'argmax(autocorrelation <= .5 * autocorrelation[0])'),
         ('_reach(parts[0] - whole * parts[1])', '_reach(parts[1])'),
-        ("    if reach > depth // 3: return nothing\n", ''),
+        ('    if reach > depth // 3: return nothing\n', ''),
         ('if depth < 64 or', 'if'),
         ('[parts, parts[:, :block - 1]], 1)', '[parts, parts[:, -block + 1:]], 1)'),
         ('(w - z) ** 2)', 'abs(w - z))'),
@@ -98,46 +102,58 @@ MUTANTS = {
         ('(p == 1) & (m != 2)', '(p == 1)'),
         ('counts[1] * pr_curve', 'counts[0] * pr_curve'),
     ],
-    '14_results': [
-        ('other = not_ours(folder) or', 'other ='),
-        ('any(file.samefile(path) for path in there)', 'False'),
-        ('if ours is None:', 'if False:'),
-        ('path.lstat().st_mtime_ns > record.lstat().st_mtime_ns', 'False'),
-        ('self.old.rename(self.folder)', 'shutil.rmtree(self.old)'),
-        ('self.lock.acquire(timeout=0)\n    except Timeout:\n        if self.given', 'pass\n    except Timeout:\n        if self.given'),
-        ('while self._taken(): self._next()', 'pass'),
+    'toolbox/19_shapes': [
+        ('np.abs(s) / np.sqrt(np.clip(slope, .16, 6.))', 'np.abs(s)'),
+        ('return [outer, smooth_intersection(inner, -folds)]', 'return [outer, inner]'),
+        ('if rng.random() < upright:', 'if rng.random() < .5:'),
+        ('((bend, 150, 350)', '((bend, 100, 350)'),
     ],
-    '15_volume': [
-        ('max(sides) > 1.01 * min(sides)', 'max(sides) > 9 * min(sides)'),
-        ('apart = img - np.float32(mean)', 'apart = img'),
-        ("min(_as_record(raw, '<'), _as_record(raw, '>'), key=_oddness)", "_as_record(raw, '<')"),
-        ('def __getitem__(self, key): return np.array(self._map()[key])', 'def __getitem__(self, key): return self._map()[key]'),
-        ('h.nsymbt = len(like.extended)', 'h.nsymbt = 0'),
-        ('for name in _GEOMETRY:', 'for name in _GEOMETRY[:3]:'),
-        ('return np.where(good, img, middle)', 'return img'),
+    'toolbox/20_scene': [
+        ('(nm - 1.75)**2', '(nm - 2.5)**2'),
+        ('crowd(d, pixel, dense, rng)', 'crowd(d, pixel, 1., rng)'),
+        (' * smooth_noise(shape, rng)', ''),
     ],
-    '18_mesh': [
+    'toolbox/21_plain': [
+        ('turn = by_defocus - by_aberration', 'turn = by_defocus + by_aberration'),
+        ('_WAVELENGTH = .0197', '_WAVELENGTH = .01969'),
+        ('np.exp(-fade / 4 * k**2)', 'np.exp(-fade * k**2)'),
+        ('tilt, axis)', "tilt, 'y')"),
+        ('signal = sheet + np.float32(dim) * rest', 'signal = sheet + rest'),
+        ('signal + np.float32(.3) * noise', 'signal + noise'),
+        ('np.float32(ramp * vol.std())', 'np.float32(0 * vol.std())'),
+        ('((d <= HALF_THICKNESS) & (there > .5))', '(d <= HALF_THICKNESS)'),
+        ('sheet, rest = sheet * there, rest * there', 'pass'),
+        ('outside.std(dtype', 'inside.std(dtype'),
+        ('judged = np.full(msk.shape, 2,', 'judged = np.full(msk.shape, 0,'),
+        (' + restore * coarse', ''),
+        ('np.exp(-grainy * (2.5 * k * pixel)**2)', '1'),
+        ('if flip: transfer = np.abs(transfer)', 'pass'),
+        ('vol * (.4 + .6 * there)', 'vol'),
+        ('p=[.5, .1, .2, .2]', 'p=[.2, .1, .2, .5]'),
+    ],
+    'toolbox/22_raw': [
+        ('np.cos(np.radians(25))**2', 'np.cos(np.radians(75))**2'),
+        ('kept = places[full[tuple(at.T)] & off_membrane]', 'kept = places[off_membrane]'),
+        ('[crop] & (not bare)', '[crop]'),
+    ],
+    'toolbox/24_augment': [
+        ('return img, msk[:, 0].to(torch.uint8)', 'return img, msk[:, 0].to(torch.uint8).roll(1, 2)'),
+        ('-math.pi / 9, math.pi / 9', '-math.pi / 3, math.pi / 3'),
+        ('-.35, .35', '-.7, .7'),
+    ],
+    'toolbox/33_stream': [
+        ('.flip(in_plane)', ''),
+    ],
+    'toolbox/35_pieces': [
+        ('min(1, depth * nm / 20)', '1'),
+        ('voxels[piece] >= fewest', 'voxels[piece] > fewest'),
+    ],
+    'toolbox/36_mesh': [
         ('return trimesh.Trimesh(verts, tri, process=False)', 'return trimesh.Trimesh(verts, tri[:, ::-1], process=False)'),
         ('return _pair_faces(verts, tri)', 'return verts, tri'),
         ('verts = _match_volume(verts, tri, part.sum())', 'pass'),
         ('+ np.asarray(origin) / 10', '- np.asarray(origin) / 10'),
         ('(verts - 3.5) * step', '(verts - 4) * step'),
-    ],
-    '16_fourier': [
-        ('tilt) + 1 - angle', 'tilt) - 9 - angle'),
-        ("x if axis == 'y' else y", "y if axis == 'y' else x"),
-        ('x = (s[:, None] - sin * z) / cos', 'x = (s[:, None] + sin * z) / cos'),
-        ('s = cos * x + sin * z[:, None]', 's = cos * x - sin * z[:, None]'),
-    ],
-    '09_raw': [
-        ('np.cos(np.radians(25))**2', 'np.cos(np.radians(75))**2'),
-        ('kept = places[full[tuple(at.T)] & off_membrane]', 'kept = places[off_membrane]'),
-        ('[crop] & (not bare)', '[crop]'),
-    ],
-    '17_augment': [
-        ('return img, msk[:, 0].to(torch.uint8)', 'return img, msk[:, 0].to(torch.uint8).roll(1, 2)'),
-        ('-math.pi / 9, math.pi / 9', '-math.pi / 3, math.pi / 3'),
-        ('-.35, .35', '-.7, .7'),
     ],
 }
 
@@ -166,7 +182,7 @@ def survives(page, old, new):
         tmp = Path(tmp)
         shutil.copytree(ROOT/'membrane_nb', tmp/'membrane_nb')
         for name in ('settings.ini', 'setup.py'): shutil.copy(ROOT/name, tmp/name)
-        (tmp/'nbs').mkdir()
+        (tmp/'nbs'/page).parent.mkdir(parents=True)
         nb = json.loads((ROOT/'nbs'/f'{page}.ipynb').read_text())
         for cell in nb['cells']:
             source = ''.join(cell['source'])
@@ -177,7 +193,7 @@ def survives(page, old, new):
         checks = [[bin/'nbdev_test', '--path', f'nbs/{page}.ipynb']]
         export = {name: value for name, value in env.items() if name != 'IN_TEST'} # with it nbdev_export does nothing
         subprocess.run([bin/'nbdev_export'], cwd=tmp, env=export, check=True, capture_output=True)
-        tests = ROOT/'tests'/f'test_{page[3:]}.py'
+        tests = ROOT/'tests'/f'test_{page.split("_", 1)[1]}.py'
         if tests.exists():
             (tmp/'tests').mkdir()
             for file in (tests, ROOT/'tests'/'conftest.py'): shutil.copy(file, tmp/'tests')

@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 import torch
 
-from membrane_nb.augment import augment_patches, random_affine, random_cutout, random_flip_rot90, random_spectrum
+from membrane_nb.augment import (augment_patches, random_affine, random_cutout, random_flip_rot90,
+    random_spectrum)
 from membrane_nb.augment import _filter_patches, _patch_frequencies
 from membrane_nb.data import Tomo
-from membrane_nb.phantom import phantom
+from membrane_nb.plain import phantom
 
 
 @pytest.fixture(scope='module')

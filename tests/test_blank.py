@@ -9,12 +9,13 @@ from membrane_nb.data import Tomo, slabs
 from membrane_nb.blank import Blank, find_blank, widened
 from membrane_nb.grey import measure_scale
 from membrane_nb.infer import open_job
-from membrane_nb.phantom import phantom, random_phantom
+from membrane_nb.plain import phantom, random_phantom
 from membrane_nb.raw import raw_phantom
 from membrane_nb.sampler import Patches, crop
-from membrane_nb.train import evaluate
-from membrane_nb.unet import load_unet, pretrained
-from membrane_nb.volume import Resampled, open_volume, write_mrc
+from membrane_nb.fit import evaluate
+from membrane_nb.weights import load_unet, pretrained
+from membrane_nb.mrc import write_mrc
+from membrane_nb.volume import Resampled, open_volume
 
 WIDE = 28 # voxels of a rim
 

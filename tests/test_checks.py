@@ -2,7 +2,8 @@
 import datetime, os
 
 import pytest
-from membrane_nb.checks import InputError, check_choices, check_parameters, check_ranges, existing_file, expanded, progress, read_json, read_text, to_json
+from membrane_nb.checks import (InputError, check_choices, check_parameters, check_ranges,
+    existing_file, expanded, progress, read_json, read_text, to_json)
 from membrane_nb.results import Results
 
 NOTEBOOK = dict(__annotations__=dict(epochs=int, lr=float, name=str, on=bool), epochs=3, lr=1, name='a', on=True, In=['# Parameters\nepochs = 3\n'])

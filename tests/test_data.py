@@ -2,13 +2,16 @@
 import numpy as np
 import pytest
 from membrane_nb.checks import InputError
-from membrane_nb.data import Tomo, at_pixel, check_unchanged, read_manifest, read_parts, slabs, split, split_few, split_tomo
+from membrane_nb.data import Tomo, at_pixel, check_unchanged, slabs
+from membrane_nb.split import read_manifest, read_parts, split, split_few, split_tomo
 from membrane_nb.blank import Blank
 from membrane_nb.grey import Scale, measure_scale
-from membrane_nb.mask import Mask, only_near, widen_lines
-from membrane_nb.volume import fingerprint
-from membrane_nb.phantom import phantom
-from membrane_nb.volume import Resampled, write_mrc
+from membrane_nb.lines import only_near, widen_lines
+from membrane_nb.mask import Mask
+from membrane_nb.store import fingerprint
+from membrane_nb.plain import phantom
+from membrane_nb.mrc import write_mrc
+from membrane_nb.volume import Resampled
 from scipy.ndimage import distance_transform_edt
 
 

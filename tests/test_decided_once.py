@@ -9,11 +9,12 @@ from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo
 from membrane_nb.grey import measure_scale, skewness
 from membrane_nb.mask import Mask
-from membrane_nb.volume import fingerprint
+from membrane_nb.store import fingerprint
 from membrane_nb.infer import open_job
-from membrane_nb.phantom import phantom, random_phantom
+from membrane_nb.plain import phantom, random_phantom
 from membrane_nb.unet import UNet
-from membrane_nb.volume import open_volume, write_mrc
+from membrane_nb.mrc import write_mrc
+from membrane_nb.volume import open_volume
 
 
 @pytest.fixture(scope='module')

@@ -42,7 +42,7 @@ def pages(site): return {path.resolve(): Page(path) for path in site.glob('*.htm
 
 
 def test_every_page_is_there(site, pages):
-    wanted = {p.stem for p in (ROOT/'nbs').glob('*.ipynb')} | {p.stem for p in (ROOT/'docs').glob('*.md')} | {'index', 'search'}
+    wanted = {p.stem for p in (ROOT/'nbs').rglob('[!.]*.ipynb')} | {p.stem for p in (ROOT/'docs').glob('*.md')} | {'index', 'search'}
     assert wanted <= {p.stem for p in pages}
 
 

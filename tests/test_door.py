@@ -8,10 +8,11 @@ import pytest
 import torch
 from conftest import ROOT
 from membrane_nb.checks import InputError
-from membrane_nb.data import read_parts
+from membrane_nb.split import read_parts
 from membrane_nb.infer import open_job
-from membrane_nb.train import open_run
-from membrane_nb.volume import new_mrc, open_volume, write_mrc
+from membrane_nb.training import open_run
+from membrane_nb.mrc import new_mrc, write_mrc
+from membrane_nb.volume import open_volume
 
 
 def save(path, data):
@@ -240,7 +241,7 @@ def test_importing_changes_nothing():
     "The library sets no environment variable and no number of threads; what the command line needs imports no widgets."
     code = """import os, sys, torch
 before, threads = dict(os.environ), torch.get_num_threads()
-import membrane_nb.train, membrane_nb.infer
+import membrane_nb.training, membrane_nb.infer
 assert dict(os.environ) == before and torch.get_num_threads() == threads
 assert not {'plotly', 'ipywidgets', 'jupyterlab'} & set(sys.modules), 'widgets'
 """

@@ -10,13 +10,17 @@ from membrane_nb import engine
 from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo, slabs
 from membrane_nb.grey import measure_scale
-from membrane_nb.engine import (Behind, OpenVino, Predict, Torch, agree, ahead, check_engine, compare, find_membrane, int8_path, make_int8,
-                                pick_engine, read_blocks, read_int8)
-from membrane_nb.infer import open_job, segment
+from membrane_nb.engine import (OpenVino, Torch, agree, check_engine, compare, find_membrane,
+    int8_path, make_int8, pick_engine, read_int8)
+from membrane_nb.stream import Behind, Predict, ahead, read_blocks
+from membrane_nb.infer import open_job
+from membrane_nb.stream import segment
 from membrane_nb.metrics import scores, tally
-from membrane_nb.phantom import phantom
-from membrane_nb.unet import Tiled, UNet, fuse_batchnorm, in_tiles, load_unet, predict_slice, pretrained
-from membrane_nb.volume import open_volume, write_mrc
+from membrane_nb.plain import phantom
+from membrane_nb.unet import Tiled, UNet, fuse_batchnorm, in_tiles, predict_slice
+from membrane_nb.weights import load_unet, pretrained
+from membrane_nb.mrc import write_mrc
+from membrane_nb.volume import open_volume
 
 pytest.importorskip('openvino')
 

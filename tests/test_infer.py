@@ -8,9 +8,12 @@ from scipy.ndimage import label
 
 from membrane_nb.checks import InputError
 from membrane_nb.grey import measure_scale
-from membrane_nb.infer import Mirrored, fewest_voxels, open_job, remove_small, segment
+from membrane_nb.infer import open_job
+from membrane_nb.pieces import fewest_voxels, remove_small
+from membrane_nb.stream import Mirrored, segment
 from membrane_nb.unet import Tiled, UNet, fuse_batchnorm, predict_slice
-from membrane_nb.volume import open_volume, write_mrc
+from membrane_nb.mrc import write_mrc
+from membrane_nb.volume import open_volume
 
 
 @pytest.fixture(scope='module')

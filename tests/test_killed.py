@@ -13,7 +13,7 @@ TRAIN = """
 import ast, sys
 from pathlib import Path
 import nbformat
-from membrane_nb.train import open_run
+from membrane_nb.training import open_run
 cells = nbformat.read('nbs/03_train.ipynb', 4).cells
 exec(next(c for c in cells if 'parameters' in c.metadata.get('tags', [])).source, p := {})
 p = {n: p[n] for n in p['__annotations__']} | dict(patches_per_epoch=4, patch=32, k=3, base=4, dropout=.1, schedule='constant') | ast.literal_eval(sys.argv[1])
@@ -126,7 +126,8 @@ def test_killed_segmentation_leaves_the_last_result(volumes, tmp_path):
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_the_command_line_cleanly(volumes, tmp_path, number):
     "D10: a cluster's SIGTERM and a closed terminal leave nothing behind, and one line is said."
-    from membrane_nb.volume import new_mrc, open_volume
+    from membrane_nb.mrc import new_mrc
+    from membrane_nb.volume import open_volume
     import numpy as np
     vol = open_volume(volumes/'tomo.mrc')
     with new_mrc(tmp_path/'long.mrc', (2000, 96, 80), np.float32, 10.) as out:

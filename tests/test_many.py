@@ -12,12 +12,18 @@ import torch
 from conftest import ROOT
 from membrane_nb.checks import InputError
 from membrane_nb.infer import _WHERE, open_job, what_decides
-from membrane_nb.phantom import phantom
+from membrane_nb.plain import phantom
 from membrane_nb.results import RECORD
-from membrane_nb.scale import (COLUMNS, Item, Many, _alone, _row_of_future, contact_sheet, file_stamp, hand_out, infer_many, is_many,
-                               list_tomograms, local_client, open_many, read_report, segment_item, why_other, worker_environment, write_report)
-from membrane_nb.unet import pretrained, write_card
-from membrane_nb.volume import first_fingerprint, open_volume, write_mrc
+from membrane_nb.many import (Many, _alone, file_stamp, infer_many, open_many, segment_item,
+    why_other)
+from membrane_nb.report import COLUMNS, contact_sheet, read_report, write_report
+from membrane_nb.tomograms import Item, is_many, list_tomograms
+from membrane_nb.workers import _row_of_future, hand_out, local_client, worker_environment
+from membrane_nb.card import write_card
+from membrane_nb.weights import pretrained
+from membrane_nb.mrc import write_mrc
+from membrane_nb.store import first_fingerprint
+from membrane_nb.volume import open_volume
 
 PLAIN = dict(device='cpu', pictures=False, min_size=0., engine='torch')
 cloudpickle.register_pickle_by_value(sys.modules[__name__]) # workers do not know this file
@@ -88,7 +94,7 @@ def test_a_restart_does_what_is_missing(session, weights, done, monkeypatch):
     again = open_many(session, output, weights, **PLAIN)
     assert again.count('skipped') == 3 and [item.name for item in again.todo] == ['torn']
     os.utime(session/'a.mrc', (1, 1))
-    monkeypatch.setattr('membrane_nb.scale.local_client', lambda *_: pytest.fail('a cluster was started'))
+    monkeypatch.setattr('membrane_nb.many.local_client', lambda *_: pytest.fail('a cluster was started'))
     good = open_many(f'{session}/[abc].mrc', output, weights, **PLAIN)
     good.run()
     assert states(output) == dict.fromkeys('abc', 'skipped')
@@ -340,7 +346,7 @@ def test_a_list_has_masks_and_names(session, weights, tmp_path):
 def test_stores_and_addresses(session, weights, tmp_path):
     "A store of OME-Zarr in a folder is a tomogram, a store alone is not a folder of many; an address stays as it is."
     pytest.importorskip('zarr')
-    from membrane_nb.volume import write_zarr
+    from membrane_nb.pyramid import write_zarr
     (tmp_path/'data').mkdir()
     write_zarr(tmp_path/'data'/'cell.ome.zarr', open_volume(session/'a.mrc')[:], 10.)
     assert is_many(tmp_path/'data') and not is_many(tmp_path/'data'/'cell.ome.zarr')
@@ -382,7 +388,7 @@ def test_a_worker_with_other_weights_is_noticed(session, weights, tmp_path):
     (dict(scheduler='tcp://127.0.0.1:9'), 'does not answer'),
 ])
 def test_refused_before_any_work(session, weights, tmp_path, monkeypatch, given, said):
-    monkeypatch.setattr('membrane_nb.scale.ANSWER', .5)
+    monkeypatch.setattr('membrane_nb.workers.ANSWER', .5)
     (tmp_path/'empty').mkdir()
     filled = {name: value.format(session, tmp_path) if isinstance(value, str) else value for name, value in given.items()}
     with pytest.raises(InputError, match=said): open_many(**dict(tomograms=session, output=tmp_path/'out', weights=weights) | PLAIN | filled)
@@ -553,7 +559,7 @@ def test_tasks_whose_scheduler_is_gone_are_rows():
 def test_the_command_line_says_how_many_failed(session, weights, done, capsys, monkeypatch):
     from distributed import Client
     here = dict(processes=False, n_workers=1, threads_per_worker=1, dashboard_address='127.0.0.1:0', silence_logs=50, set_as_default=False)
-    monkeypatch.setattr('membrane_nb.scale.local_client', lambda *_: Client(**here))
+    monkeypatch.setattr('membrane_nb.many.local_client', lambda *_: Client(**here))
     with pytest.raises(InputError, match='report.csv: 1 of 4 failed, the first: .*torn.mrc: is truncated'):
         infer_many(session, done[0], weights=weights, workers=1, **PLAIN)
     assert '4 tomograms: 0 done, 3 skipped, 1 failed' in capsys.readouterr().out
@@ -637,7 +643,7 @@ def test_the_page_leaves_the_tomograms_alone(run, session, weights, tmp_path):
     "Its lessons work on phantoms of their own; a run whose results are all there is short."
     before = {path.name: path.stat().st_mtime_ns for path in session.iterdir()}
     given = dict(tomograms=f'{session}/[a]*.mrc', output=tmp_path/'out', weights=weights, threads=1, device='cpu', engine='torch')
-    done = run('papermill', ROOT/'nbs'/'31_scale.ipynb', tmp_path/'out.ipynb', *(str(a) for n, v in given.items() for a in ('-p', n, v)))
+    done = run('papermill', ROOT/'nbs'/'more'/'04_many.ipynb', tmp_path/'out.ipynb', *(str(a) for n, v in given.items() for a in ('-p', n, v)))
     assert done.returncode == 0, done.stderr[-3000:]
     assert states(tmp_path/'out') == dict(a='done')
     assert sorted(p.name for p in (tmp_path/'out').iterdir() if p.name[0] != '.') == ['a_membranes', 'report.csv']
@@ -651,6 +657,6 @@ def test_the_contact_sheet_shows_what_was_done(done):
 
 
 def test_the_module_needs_no_dask_before_it_is_used():
-    code = "import sys; sys.modules['distributed'] = None; import membrane_nb.scale as s; assert 'dask' not in sys.modules; s.open_many('x')"
+    code = "import sys; sys.modules['distributed'] = None; import membrane_nb.many as s; assert 'dask' not in sys.modules; s.open_many('x')"
     said = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True).stderr
     assert 'InputError: many tomograms: dask.distributed is not installed; wanted' in said.splitlines()[-1]

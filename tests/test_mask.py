@@ -5,13 +5,18 @@ import mrcfile
 import numpy as np
 import pytest
 from membrane_nb.checks import InputError
-from membrane_nb.data import Tomo, read_parts, split_few
+from membrane_nb.data import Tomo
+from membrane_nb.split import read_parts, split_few
 from membrane_nb.infer import open_job
-from membrane_nb.mask import Mask, Move, measure_placement, only_near, slices_in_words
-from membrane_nb.phantom import phantom, random_phantom
+from membrane_nb.lines import only_near
+from membrane_nb.mask import Mask, slices_in_words
+from membrane_nb.placement import Move, measure_placement
+from membrane_nb.plain import phantom, random_phantom
 from membrane_nb.sampler import Patches
 from membrane_nb.view import browse, show_errors, show_ortho, show_slices
-from membrane_nb.volume import open_volume, write_mrc, write_zarr
+from membrane_nb.mrc import write_mrc
+from membrane_nb.pyramid import write_zarr
+from membrane_nb.volume import open_volume
 
 
 @pytest.fixture(scope='module')

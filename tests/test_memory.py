@@ -4,7 +4,7 @@ import subprocess, sys
 import numpy as np
 
 from conftest import ROOT
-from membrane_nb.volume import new_mrc
+from membrane_nb.mrc import new_mrc
 
 PEAK = "from bench import peak; print(1024 * peak())"
 SEGMENT = "import sys; from membrane_nb.infer import open_job\nopen_job(*sys.argv[1:4], device='cpu', overwrite=True).run(pictures=False)\n" + PEAK

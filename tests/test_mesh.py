@@ -5,7 +5,7 @@ import trimesh
 from skimage.measure import marching_cubes
 
 from membrane_nb.mesh import _simplify, block_mean, extract_surface
-from membrane_nb.phantom import phantom
+from membrane_nb.plain import phantom
 
 
 @pytest.fixture(scope='module')

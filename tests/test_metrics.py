@@ -3,8 +3,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from membrane_nb.metrics import (_reach, angles_to_beam, average_precision, bootstrap, calibration, choose_threshold, cldice,
-                                 pr_curve, recall_by_angle, scores, surface_dice, tally)
+from membrane_nb.metrics import (_reach, angles_to_beam, average_precision, bootstrap, calibration,
+    choose_threshold, cldice, pr_curve, recall_by_angle, scores, surface_dice, tally)
 from scipy.ndimage import binary_erosion, gaussian_filter
 from scipy.signal import lfilter
 from scipy.spatial import cKDTree

@@ -1,10 +1,11 @@
-"Phantoms are evidence: cards name them by their seeds, so a seed gives the same phantom after every change of 10_phantom."
+"Phantoms are evidence: cards name them by their seeds, so a seed gives the same phantom after every change of 21_plain."
 import hashlib
 
 import numpy as np
 import pytest
 
-from membrane_nb.phantom import ORGANELLES, contrast_to_noise, ctf, phantom, random_phantom
+from membrane_nb.plain import contrast_to_noise, ctf, phantom, random_phantom
+from membrane_nb.shapes import ORGANELLES
 
 SMALL = (16, 64, 64)
 BUSY = dict(kinds=('mitochondrion',), dense=.3, odd=20.)

@@ -7,12 +7,15 @@ import torch
 from conftest import ROOT
 from safetensors.torch import load_file
 
-from membrane_nb.volume import first_fingerprint
+from membrane_nb.store import first_fingerprint
 from membrane_nb.infer import open_job
 from membrane_nb.metrics import scores, tally
-from membrane_nb.phantom import phantom
-from membrane_nb.unet import find_weights, pretrained, read_card, read_provenance
-from membrane_nb.volume import open_volume, write_mrc
+from membrane_nb.plain import phantom
+from membrane_nb.card import read_card
+from membrane_nb.provenance import read_provenance
+from membrane_nb.weights import find_weights, pretrained
+from membrane_nb.mrc import write_mrc
+from membrane_nb.volume import open_volume
 
 
 both = pytest.mark.parametrize('name', ['', 'raw'])

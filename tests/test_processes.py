@@ -4,8 +4,9 @@ import csv, sys
 import pytest
 import torch
 from membrane_nb.checks import InputError
-from membrane_nb.train import _check_same, _for_several, open_run, page_parameters, parse_command
-from membrane_nb.unet import read_card
+from membrane_nb.checkpoint import _check_same
+from membrane_nb.training import _for_several, open_run, page_parameters, parse_command
+from membrane_nb.card import read_card
 from safetensors.torch import load_file
 
 pytest.importorskip('accelerate')
@@ -16,7 +17,9 @@ import sys
 from pathlib import Path
 import torch
 from membrane_nb.sampler import Patches
-from membrane_nb.train import Fit, phantom_parts, start_team
+from membrane_nb.devices import start_team
+from membrane_nb.fit import Fit
+from membrane_nb.phantoms import phantom_parts
 from membrane_nb.unet import UNet
 
 out, batch = Path(sys.argv[1]), int(sys.argv[2])
@@ -89,7 +92,7 @@ def words(**parameters):
 
 def test_only_one_process_writes_and_prints(run, volumes, tmp_path):
     files = dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='pair')
-    command = ['torchrun', '--nproc-per-node', 2, '-m', 'membrane_nb.train', *words(**SMALL | files)]
+    command = ['torchrun', '--nproc-per-node', 2, '-m', 'membrane_nb.training', *words(**SMALL | files)]
     done = run(*command, CUDA_VISIBLE_DEVICES='')
     assert done.returncode == 0, done.stderr[-3000:]
     assert [path.name for path in tmp_path.iterdir()] == ['pair']
@@ -112,7 +115,7 @@ def test_a_run_of_two_processes_does_not_go_on_in_one(tmp_path):
 
 def test_the_module_does_what_the_page_does(run, volumes, tmp_path):
     p = SMALL | dict(tomo=str(volumes/'tomo.mrc'), mask=str(volumes/'mask.mrc'), output=str(tmp_path))
-    done = run(sys.executable, '-m', 'membrane_nb.train', *words(**p, name='module'))
+    done = run(sys.executable, '-m', 'membrane_nb.training', *words(**p, name='module'))
     assert done.returncode == 0, done.stderr[-3000:]
     known = page_parameters()
     page = open_run({name: known[name] for name in known['__annotations__']} | p | dict(name='page'))
@@ -129,7 +132,7 @@ def test_the_module_does_what_the_page_does(run, volumes, tmp_path):
 def test_a_notebook_starts_two_processes(run, volumes, tmp_path):
     "As the page shows it."
     p = parse_command(words(**SMALL, tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='launched'))
-    code = f"from accelerate import notebook_launcher; from membrane_nb.train import run_training; notebook_launcher(run_training, [{p!r}], num_processes=2, use_port='29517')"
+    code = f"from accelerate import notebook_launcher; from membrane_nb.training import run_training; notebook_launcher(run_training, [{p!r}], num_processes=2, use_port='29517')"
     done = run(sys.executable, '-c', code, CUDA_VISIBLE_DEVICES='')
     assert done.returncode == 0, done.stderr[-3000:]
     assert [path.name for path in tmp_path.iterdir()] == ['launched']

@@ -6,7 +6,7 @@ import pytest
 from scipy import fft
 
 from membrane_nb.raw import filter_image, lies_flat, packed_ribosomes, raw_phantom, tilt_image
-from membrane_nb.train import phantom_code, phantom_parts
+from membrane_nb.phantoms import phantom_code, phantom_parts
 
 
 def test_one_seed_one_phantom_and_another_seed_another():
@@ -72,7 +72,7 @@ def test_phantoms_are_made_once_and_kept(tmp_path):
 
 
 def test_the_name_of_the_code_is_that_of_its_phantoms(monkeypatch):
-    import membrane_nb.train as train
+    import membrane_nb.phantoms as train
     before = phantom_code()
     assert before == phantom_code()
     monkeypatch.setitem(train._MAKERS, 'raw phantom', lambda seed, shape: raw_phantom(seed + 1, shape))

@@ -34,14 +34,14 @@ def test_a_wheel_segments_with_the_weights_that_ship(installed, tmp_path):
 @pytest.mark.parametrize('folder', ['.', 'nbs', 'data'])
 def test_a_path_means_the_same_wherever_the_kernel_starts(folder):
     "JupyterLab starts a kernel in the folder of the notebook, papermill where it was called."
-    code = "from membrane_nb.results import work_at_root; work_at_root(); import os; print(os.getcwd())"
+    code = "from membrane_nb.page import work_at_root; work_at_root(); import os; print(os.getcwd())"
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT/folder, capture_output=True, text=True)
     assert done.stdout.strip() == str(ROOT)
 
 
 def test_outside_of_a_repository_paths_start_where_papermill_was_called(tmp_path):
     (tmp_path/'settings.ini').write_text('[DEFAULT]\nlib_name = another')
-    code = "from membrane_nb.results import work_at_root; work_at_root(); import os; print(os.getcwd())"
+    code = "from membrane_nb.page import work_at_root; work_at_root(); import os; print(os.getcwd())"
     done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.strip() == str(tmp_path)
 
@@ -76,7 +76,7 @@ def test_the_run_stands_before_the_definitions(page, work):
     assert run < first_definition
 
 
-PAGES = sorted(p.stem for p in (ROOT/'nbs').glob('*.ipynb'))
+PAGES = sorted(str(p.relative_to(ROOT/'nbs'))[:-6] for p in (ROOT/'nbs').rglob('[!.]*.ipynb'))
 
 @pytest.mark.parametrize('page', PAGES)
 def test_a_picture_lies_in_the_first_screen(page):
@@ -91,7 +91,7 @@ def test_a_picture_lies_in_the_first_screen(page):
 
 def test_a_module_imports_from_floors_below_its_own():
     "The table of docs/design.md is the truth."
-    rows = re.findall(r'^\| (\d) \| (.*) \|$', (ROOT/'docs'/'design.md').read_text(), re.M)
+    rows = re.findall(r'^\| (\d+) \| (.*) \|$', (ROOT/'docs'/'design.md').read_text(), re.M)
     floor = {name: int(number) for number, names in rows for name in re.findall(r'`(\w+)`', names)}
     modules = {p.stem: p.read_text() for p in (ROOT/'membrane_nb').glob('[a-z]*.py')}
     assert floor.keys() == modules.keys()

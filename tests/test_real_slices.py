@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from membrane_nb.data import read_manifest
+from membrane_nb.split import read_manifest
 
 sys.path.insert(0, str(ROOT/'benchmarks'))
 import real_slices  # noqa: E402

@@ -3,7 +3,8 @@ import json, os
 
 import pytest
 from membrane_nb.checks import InputError
-from membrane_nb.results import CHECKPOINT, LOCK, RECORD, Results, damage, not_ours, output_root, repo_root, versions, work_at_root
+from membrane_nb.page import output_root, repo_root, work_at_root
+from membrane_nb.results import CHECKPOINT, LOCK, RECORD, Results, damage, not_ours, versions
 
 
 def finished(folder, **files):

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from membrane_nb.checks import InputError
-from membrane_nb.data import Tomo, split
+from membrane_nb.data import Tomo
+from membrane_nb.split import split
 from membrane_nb.mask import Mask
-from membrane_nb.phantom import phantom
+from membrane_nb.plain import phantom
 from membrane_nb.sampler import Anchors, Patches, batches, crop, random_window
 
 

@@ -8,9 +8,10 @@ from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo, at_pixel
 from membrane_nb.infer import find_sign, open_job
 from membrane_nb.metrics import scores, tally
-from membrane_nb.phantom import phantom
-from membrane_nb.unet import load_unet, pretrained
-from membrane_nb.volume import open_volume, write_mrc
+from membrane_nb.plain import phantom
+from membrane_nb.weights import load_unet, pretrained
+from membrane_nb.mrc import write_mrc
+from membrane_nb.volume import open_volume
 
 
 @pytest.fixture(scope='module')

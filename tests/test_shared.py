@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from membrane_nb.checks import InputError
-from membrane_nb.data import Tomo, read_parts
+from membrane_nb.data import Tomo
+from membrane_nb.split import read_parts
 from membrane_nb.infer import open_job
 from membrane_nb.volume import open_volume
 

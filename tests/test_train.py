@@ -12,13 +12,24 @@ from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo
 from membrane_nb.mask import Mask
 from membrane_nb.metrics import choose_threshold
-from membrane_nb.phantom import phantom
-from membrane_nb.results import RECORD, repo_root
+from membrane_nb.plain import phantom
+from membrane_nb.page import repo_root
+from membrane_nb.results import RECORD
 from membrane_nb.sampler import Patches
-from membrane_nb.train import (Alone, Fit, _one_phantom, bce_dice, check_history, check_run, evaluate, loss_sums, open_run, own_share, parse_command,
-                               phantom_parts, provenance_of, run_card, scores_in_words, share_cores, start_team, sums_of_all, write_run)
-from membrane_nb.unet import UNet, load_unet, pretrained, read_card, read_provenance, write_card
-from membrane_nb.volume import fingerprint, first_fingerprint, open_volume, write_mrc
+from membrane_nb.devices import Alone, own_share, share_cores, start_team, sums_of_all
+from membrane_nb.fit import Fit, evaluate
+from membrane_nb.loss import bce_dice, loss_sums
+from membrane_nb.phantoms import _one_phantom, phantom_parts
+from membrane_nb.provenance import check_history, provenance_of
+from membrane_nb.summary import run_card, scores_in_words
+from membrane_nb.training import check_run, open_run, parse_command, write_run
+from membrane_nb.card import read_card, write_card
+from membrane_nb.provenance import read_provenance
+from membrane_nb.unet import UNet
+from membrane_nb.weights import load_unet, pretrained
+from membrane_nb.mrc import write_mrc
+from membrane_nb.store import fingerprint, first_fingerprint
+from membrane_nb.volume import open_volume
 from safetensors.torch import load_file, save_file
 from skimage.morphology import skeletonize
 from test_door import parameters
@@ -312,7 +323,7 @@ def test_the_provenance_that_ships_is_compared_by_its_own_rule(tmp_path):
 def test_the_first_fingerprint_is_taken_only_where_it_could_match(monkeypatch):
     "It costs another pass over the volume."
     taken = []
-    monkeypatch.setattr('membrane_nb.train.first_fingerprint', lambda vol: taken.append(1) or 'none')
+    monkeypatch.setattr('membrane_nb.training.first_fingerprint', lambda vol: taken.append(1) or 'none')
     vol, msk, pixel = phantom((12, 64, 64), seed=3)
     parts = dict(val=[(Tomo(vol, msk, pixel, density='dark'), range(0, 9))])
     check_history(parts, [a_row('ab', 'train', 0, 9, shape=[13, 64, 64]), a_row('v2:ab', 'train', 0, 9)], 7)
@@ -514,8 +525,8 @@ def test_a_command_that_learns_nothing_ends_with_one_sentence(run, volumes, tmp_
     save_file(state, tmp_path/'dull.safetensors')
     files = dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, blend=tmp_path/'dull.safetensors')
     small = dict(patches_per_epoch=4, patch=32, k=3, base=4, epochs=1)
-    done = run(sys.executable, '-m', 'membrane_nb.train', *(str(w) for n, v in (files | small).items() for w in ('-p', n, v)), '-r', 'name', '01_23')
-    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith('membrane_nb.train: nothing was learned')
+    done = run(sys.executable, '-m', 'membrane_nb.training', *(str(w) for n, v in (files | small).items() for w in ('-p', n, v)), '-r', 'name', '01_23')
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith('membrane_nb.training: nothing was learned')
     assert not (tmp_path/'01_23').exists() and (tmp_path/'.01_23.part'/'last.ckpt').exists()
 
 

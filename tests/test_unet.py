@@ -6,7 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from membrane_nb.checks import InputError
-from membrane_nb.unet import Block, Tiled, UNet, auto_tile, fuse_batchnorm, halo, load_unet, pick_device, predict_slice, show_unet
+from membrane_nb.devices import pick_device
+from membrane_nb.unet import (Block, Tiled, UNet, auto_tile, fuse_batchnorm, halo, predict_slice,
+    show_unet)
+from membrane_nb.weights import load_unet
 
 
 @pytest.mark.parametrize('norm', ['none', 'batch', 'group'])

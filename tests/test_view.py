@@ -8,9 +8,10 @@ from mpl_toolkits.mplot3d.proj3d import proj_transform
 from PIL import Image
 
 from membrane_nb.checks import InputError
-from membrane_nb.phantom import phantom
-from membrane_nb.view import (IGNORE_COLOUR, MEMBRANE_COLOUR, _membrane, _shrink_mask, browse, contrast_limits, jpeg, overlay, render_slice,
-                              scale_bar, show_images, show_ortho, show_slices, show_surface, surface, to_uint8)
+from membrane_nb.plain import phantom
+from membrane_nb.view import (IGNORE_COLOUR, MEMBRANE_COLOUR, _membrane, _shrink_mask, browse,
+    contrast_limits, jpeg, overlay, render_slice, scale_bar, show_images, show_ortho, show_slices,
+    show_surface, surface, to_uint8)
 
 
 @pytest.fixture(scope='module')

@@ -6,8 +6,10 @@ import mrcfile
 import numpy as np
 import pytest
 from membrane_nb.checks import InputError
-from membrane_nb.phantom import phantom
-from membrane_nb.volume import Resampled, fingerprint, first_fingerprint, new_mrc, open_volume, scratch, volume_name, voxel_size, write_mrc
+from membrane_nb.plain import phantom
+from membrane_nb.mrc import new_mrc, voxel_size, write_mrc
+from membrane_nb.store import fingerprint, first_fingerprint, scratch, volume_name
+from membrane_nb.volume import Resampled, open_volume
 
 
 @pytest.fixture(scope='module')

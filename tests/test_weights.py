@@ -7,7 +7,10 @@ import torch
 from safetensors.torch import save_file
 
 from membrane_nb.checks import InputError
-from membrane_nb.unet import Card, UNet, from_state, load_unet, read_card, read_provenance, write_card
+from membrane_nb.card import Card, read_card, write_card
+from membrane_nb.provenance import read_provenance
+from membrane_nb.unet import UNet
+from membrane_nb.weights import from_state, load_unet
 
 
 @pytest.fixture(scope='module')

@@ -10,9 +10,12 @@ import pytest
 import zarr
 from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo
-from membrane_nb.volume import fingerprint
-from membrane_nb.phantom import phantom
-from membrane_nb.volume import Resampled, Volume, new_mrc, new_zarr, open_volume, scratch, volume_name, write_mrc, write_zarr
+from membrane_nb.store import fingerprint
+from membrane_nb.plain import phantom
+from membrane_nb.mrc import new_mrc, write_mrc
+from membrane_nb.pyramid import new_zarr, write_zarr
+from membrane_nb.store import Volume, scratch, volume_name
+from membrane_nb.volume import Resampled, open_volume
 
 
 @pytest.fixture(scope='module')
@@ -190,7 +193,8 @@ def test_another_process_reads_on(cell, tmp_path):
 PASS = """
 import sys
 import numpy as np
-from membrane_nb.volume import new_zarr, open_volume
+from membrane_nb.pyramid import new_zarr
+from membrane_nb.volume import open_volume
 line = lambda: next(int(l.split()[1]) / 1024 for l in open('/proc/self/status') if l.startswith('VmHWM'))
 import zarr, numcodecs
 small = open_volume(sys.argv[2])[:]
@@ -299,7 +303,7 @@ def test_a_block_that_fails(cell, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import membrane_nb.volume as v
+import membrane_nb.omezarr as v
 here, when = sys.argv[1:]
 def dies(*args): os.kill(os.getpid(), signal.SIGKILL)
 if when == 'end':
@@ -583,7 +587,7 @@ def test_no_code_of_a_store_is_run(tmp_path, monkeypatch):
 
 def test_codecs_that_are_opened():
     "X2: our own list, whatever zarr thinks of it; also inside of shards."
-    from membrane_nb.volume import _check_codecs
+    from membrane_nb.omezarr import _check_codecs
     def array(**about): return SimpleNamespace(metadata=SimpleNamespace(to_dict=lambda: about))
     number = dict(name='bytes')
     for good in (dict(codecs=[number, dict(name='numcodecs.zlib')]), dict(filters=None, compressor=dict(id='blosc')), dict(filters=[numcodecs.Delta('<i2')], compressor=None), dict(codecs=(zarr.codecs.BytesCodec(), zarr.codecs.ShardingCodec(chunk_shape=(2, 2, 2))))):
