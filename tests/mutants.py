@@ -69,7 +69,7 @@ MUTANTS = {
         ('stop = val - (k - 1)', 'stop = val - (k - 2)'),
         ('if first != part:', 'if False:'),
     ],
-    'toolbox/17_view': [
+    'toolbox/37_overlay': [
         ('Image.fromarray(img[::-1])', 'Image.fromarray(img)'),
         ('(MISSED_COLOUR, ~found & truth)', '(MISSED_COLOUR, ~found)'),
         ('if step > 1: msk = _shrink_mask(msk, step)', 'if step > 1: msk = msk[::step, ::step]'),
