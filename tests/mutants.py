@@ -16,8 +16,6 @@ MUTANTS = {
     ],
     '01_sampler': [
         ('before = self.up_to[row - 1] if row else 0', 'before = 0'),
-        ('first = at - rng.integers(size)', 'first = at - size // 2'),
-        ("(before, after), mode='reflect')", "(before, after), mode='edge')"),
         ('before = int(up_to[part - 1]) if part else 0', 'before = 0'),
     ],
     '04_infer': [
@@ -68,6 +66,10 @@ MUTANTS = {
         ('left = left[left <= mine[0] - k]', 'left = left[left < mine[0]]'),
         ('stop = val - (k - 1)', 'stop = val - (k - 2)'),
         ('if first != part:', 'if False:'),
+    ],
+    'toolbox/39_windows': [
+        ('first = at - rng.integers(size)', 'first = at - size // 2'),
+        ("(before, after), mode='reflect')", "(before, after), mode='edge')"),
     ],
     'toolbox/37_overlay': [
         ('Image.fromarray(img[::-1])', 'Image.fromarray(img)'),
