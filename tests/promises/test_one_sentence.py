@@ -6,7 +6,7 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, parameters
 from membrane_nb.checks import InputError
 from membrane_nb.split import read_parts
 from membrane_nb.infer import open_job
@@ -123,14 +123,6 @@ def test_the_same_voxels_in_two_parts(volumes, tmp_path, how):
     rows = [(volumes/'tomo.mrc', 'train'), (tmp_path/'third.mrc', 'val'), (other, 'test')]
     (tmp_path/'m.csv').write_text('tomogram,mask,split\n' + ''.join(f'{t},{volumes/"mask.mrc"},{p}\n' for t, p in rows))
     with pytest.raises(InputError, match='hold the same voxels'): read_parts('', '', str(tmp_path/'m.csv'), 7)
-
-
-def parameters(**given):
-    "The parameters of 03_train."
-    import nbformat
-    cells = nbformat.read(ROOT/'nbs'/'03_train.ipynb', 4).cells
-    exec(next(c for c in cells if 'parameters' in c.metadata.get('tags', [])).source, p := {})
-    return {n: p[n] for n in p['__annotations__']} | {n: str(v) if isinstance(v, os.PathLike) else v for n, v in given.items()}
 
 
 @pytest.mark.parametrize('given, said', [
