@@ -11,11 +11,11 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from .checkpoint import WHERE_ONLY
 from .checks import InputError
 from .fit import Fit, evaluate
 from .mask import slices_in_words
 from .metrics import choose_threshold, scores
+from .options import TrainOptions
 from .results import library_commit, versions
 if __name__ == '__main__': os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # before torch is loaded
 
@@ -78,7 +78,7 @@ def _story(
         then = before['parameters'] | run['changed']
         changed = {name: value for name, value in then.items() if parameters.get(name) != value}
         changed |= {name: None for name in parameters if name not in then} # did not exist yet
-        changed = {name: value for name, value in changed.items() if name not in WHERE_ONLY}
+        changed = {name: value for name, value in changed.items() if name not in TrainOptions.names('where')}
         kept = {name: run.get(name) for name in ('commit', 'date', 'versions', 'data')}
         told.append(dict(run=i, changed=changed) | kept)
     return told
@@ -96,7 +96,7 @@ def run_card(
     "Choose the threshold on validation and score test with it; without one, `InputError`."
     counts = {}
     for part in ('val', 'test'):
-        counts[part] = [evaluate(fit.net, [tomogram], fit.precision)[1] for tomogram in parts[part]]
+        counts[part] = [evaluate(fit.net, [tomogram], fit.options.precision)[1] for tomogram in parts[part]]
     chosen = choose_threshold(counts['val'])
     threshold = parameters.get('threshold') or chosen['threshold']
     if not threshold: raise InputError(_NOTHING_LEARNED)
