@@ -129,6 +129,11 @@ class Run:
         "The weights in that folder."
         return self.folder/'weights.safetensors'
 
+    def train(self):
+        "Train to the end and yield a row an epoch; a loss that is no number raises `InputError`."
+        if not self.fit: self.start()
+        yield from self.fit.run(self.results.part/CHECKPOINT, self.about)
+
 # %% ../nbs/03_train.ipynb #65d765bd
 def _weights_paths(
     names:str, # weights, by commas: files, pretrained, raw; may be empty
@@ -321,13 +326,6 @@ def _with_phantoms(
 )->list:
     "Phantoms train beside real tomograms, and validate and test where there are none."
     return real + phantoms if part == 'train' else real or phantoms
-
-# %% ../nbs/03_train.ipynb #541d31c7
-@patch_to(Run)
-def train(self):
-    "Train to the end and yield a row an epoch; a loss that is no number raises `InputError`."
-    if not self.fit: self.start()
-    yield from self.fit.run(self.results.part/CHECKPOINT, self.about)
 
 # %% ../nbs/03_train.ipynb #ffcdb556
 def write_run(
