@@ -64,15 +64,14 @@ def test_an_input_inside_the_folder_of_the_results(volumes, tmp_path, name):
 
 def test_a_manifest_that_names_files_inside(volumes, tmp_path):
     "L5: a folder of ours is not replaced by a run whose manifest reads from it."
-    from test_door import parameters
-    from membrane_nb.training import open_run
+    from test_door import opened
     open_job(volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'out', device='cpu', min_size=0).run(pictures=False)
     vol = open_volume(volumes/'tomo.mrc')[:]
     for n in '12': write_mrc(tmp_path/f'{n}.mrc', vol + int(n), 10.)
     rows = [f'out/prob.mrc,{volumes}/mask.mrc,train', f'1.mrc,{volumes}/mask.mrc,val', f'2.mrc,{volumes}/mask.mrc,test']
     (tmp_path/'m.csv').write_text('\n'.join(['tomogram,mask,split', *rows]))
     with pytest.raises(InputError, match='holds prob.mrc, which is read'):
-        open_run(parameters(manifest=tmp_path/'m.csv', output=tmp_path, name='out', overwrite=True))
+        opened(dict(manifest=tmp_path/'m.csv', output=tmp_path, name='out', overwrite=True))
 
 
 def test_default_names_do_not_collide(run, volumes, tmp_path):
@@ -176,13 +175,12 @@ def test_odd_surroundings(run, volumes, tmp_path):
 
 def test_files_are_readable_by_the_group(volumes, tmp_path):
     "Results have the permissions that the user's umask gives, weights too."
-    from test_door import parameters
-    from membrane_nb.training import open_run
-    p = parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, **TINY)
-    r = open_run(p)
-    fit = r.start()
-    for _ in fit.run(r.results.part/'last.ckpt', r.about): pass
-    folder = r.finish(fit, r.score(fit))
+    from test_door import opened
+    p = dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, **TINY)
+    r = opened(p)
+    for _ in r.train(): pass
+    r.score()
+    folder = r.finish()
     (tmp_path/'plain').touch()
     assert {p.stat().st_mode for p in folder.iterdir()} == {(tmp_path/'plain').stat().st_mode}
 
@@ -214,14 +212,14 @@ def test_an_archive_that_holds_more_than_its_header_says(volumes, tmp_path):
 
 def test_a_finished_run_goes_on(volumes, tmp_path):
     "With a constant rate, more epochs of a finished run replace it by one rename; last.ckpt is kept for that."
-    from test_door import parameters
-    from membrane_nb.training import open_run
+    from test_door import opened
     for epochs, resume in ((1, False), (2, True)):
-        r = open_run(parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, schedule='constant', near=8., resume=resume, **(TINY | dict(epochs=epochs))))
+        r = opened(dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, schedule='constant', ignore_beyond=8., resume=resume, **(TINY | dict(epochs=epochs))))
         fit = r.start()
         assert len(fit.history) == epochs - 1
-        for _ in fit.run(r.results.part/'last.ckpt', r.about): pass
-        r.finish(fit, r.score(fit))
+        for _ in r.train(): pass
+        r.score()
+        r.finish()
     assert len((tmp_path/'run'/'history.csv').read_text().splitlines()) == 3 and sorted(p.name for p in tmp_path.iterdir()) == ['run']
 
 
