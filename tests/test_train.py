@@ -324,7 +324,7 @@ def test_the_provenance_that_ships_is_compared_by_its_own_rule(tmp_path):
 def test_the_first_fingerprint_is_taken_only_where_it_could_match(monkeypatch):
     "It costs another pass over the volume."
     taken = []
-    monkeypatch.setattr('membrane_nb.training.first_fingerprint', lambda vol: taken.append(1) or 'none')
+    monkeypatch.setattr('membrane_nb.provenance.first_fingerprint', lambda vol: taken.append(1) or 'none')
     vol, msk, pixel = phantom((12, 64, 64), seed=3)
     parts = dict(val=[(Tomo(vol, msk, pixel, density='dark'), range(0, 9))])
     check_history(parts, [a_row('ab', 'train', 0, 9, shape=[13, 64, 64]), a_row('v2:ab', 'train', 0, 9)], 7)
