@@ -405,7 +405,7 @@ def train(
     for row in run.train(): _say(team, epoch_in_words(row))
     team.end_training() # what is left is for one process
     if not team.is_main_process: return run
-    _say(team, *scores_in_words(run.score()))
+    run.score()
     run.finish()
     return run
 

@@ -44,6 +44,17 @@ def shared():
     return SHARED
 
 
+def opened(given):
+    "A run of training that is opened with these options."
+    from membrane_nb.options import RecipeOptions
+    from membrane_nb.training import open_run
+    return open_run(RecipeOptions(**given))
+
+
+def content(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else '' for p in sorted(folder.rglob('*'))}
+
+
 _outcomes = Counter()
 
 def pytest_runtest_logreport(report):

@@ -6,12 +6,10 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, opened
 from membrane_nb.checks import InputError
 from membrane_nb.split import read_parts
 from membrane_nb.infer import open_job
-from membrane_nb.options import RecipeOptions
-from membrane_nb.training import open_run
 from membrane_nb.mrc import new_mrc, write_mrc
 from membrane_nb.volume import open_volume
 
@@ -124,11 +122,6 @@ def test_the_same_voxels_in_two_parts(volumes, tmp_path, how):
     rows = [(volumes/'tomo.mrc', 'train'), (tmp_path/'third.mrc', 'val'), (other, 'test')]
     (tmp_path/'m.csv').write_text('tomogram,mask,split\n' + ''.join(f'{t},{volumes/"mask.mrc"},{p}\n' for t, p in rows))
     with pytest.raises(InputError, match='hold the same voxels'): read_parts('', '', str(tmp_path/'m.csv'), 7)
-
-
-def opened(given):
-    "A run that is opened with these options."
-    return open_run(RecipeOptions(**given))
 
 
 @pytest.mark.parametrize('given, said', [
