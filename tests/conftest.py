@@ -6,19 +6,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import Forks
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent/'shared'/'data'
+PYTHON = 'membrane', 'membrane_infer', 'papermill', 'nbdev_clean', 'nbdev_export', 'nbdev_test', 'torchrun' # commands that are Python
 
 
 @pytest.fixture(scope='session')
-def run(tmp_path_factory):
+def forks(tmp_path_factory):
+    "A Python that has loaded torch already."
+    forks = Forks(tmp_path_factory.mktemp('forks'))
+    yield forks
+    forks.end()
+
+
+@pytest.fixture(scope='session')
+def run(tmp_path_factory, forks):
     "Run a command of this environment in a folder (the repository by default); results without a name go to a temporary folder."
     elsewhere = str(tmp_path_factory.mktemp('output'))
-    def run(*args, cwd=ROOT, **env):
-        path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
-        return subprocess.run([str(a) for a in args], cwd=cwd, capture_output=True, text=True,
-                              env=os.environ | dict(PATH=path, MEMBRANE_OUTPUT=elsewhere) | env)
+    port = 29500 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:]) # of torchrun, one for each process of the tests
+    bin = Path(sys.executable).parent
+    def run(*args, cwd=ROOT, **more):
+        first, *rest = map(str, args)
+        env = os.environ | dict(PATH=f'{bin}{os.pathsep}{os.environ["PATH"]}', MEMBRANE_OUTPUT=elsewhere, PET_MASTER_PORT=str(port)) | forks.env | more
+        if first == sys.executable: return forks.run(rest, cwd, env)
+        if first in PYTHON: return forks.run([str(bin/first), *rest], cwd, env)
+        return subprocess.run([first, *rest], cwd=cwd, capture_output=True, text=True, env=env)
     return run
 
 
@@ -62,5 +76,6 @@ def pytest_runtest_logreport(report):
     if report.when == 'call' or report.outcome != 'passed': _outcomes[report.outcome] += 1
 
 def pytest_unconfigure(config):
+    if hasattr(config, 'workerinput'): return # one of several processes; the first one counts for all
     skipped = f', {_outcomes["skipped"]} skipped' * bool(_outcomes['skipped'])
     print(f'{_outcomes["passed"]} passed, {_outcomes["failed"]} failed{skipped}')

@@ -1,6 +1,5 @@
 "The notebooks are the software: they run, they are clean, the library is what they export, and papermill is obeyed."
 import json, os, shutil
-from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import numpy as np
@@ -49,28 +48,20 @@ def test_nothing_unused_or_unknown(run):
     assert done.returncode == 0, done.stdout
 
 
-def execute(path, output):
+def execute(path, output, forks):
     "A notebook after all its cells have run in a fresh kernel, in the folder where Jupyter starts it; the tour, elsewhere (D2)."
     nb = nbformat.read(path, 4)
-    env = os.environ | dict(MEMBRANE_OUTPUT=str(output), OMP_NUM_THREADS='1', IN_TEST='1')
+    env = os.environ | forks.env | dict(MEMBRANE_OUTPUT=str(output), OMP_NUM_THREADS='1', IN_TEST='1')
     place = output if path.name == 'index.ipynb' else ROOT/'nbs'
     client = NotebookClient(nb, timeout=1200, kernel_name='python3', resources=dict(metadata=dict(path=str(place))))
     client.execute(env=env)
     return nb
 
 
-@pytest.fixture(scope='session')
-def executed(tmp_path_factory):
-    "A future of every page: two kernels at a time, the slowest pages first."
-    pages = sorted(NOTEBOOKS, key=lambda name: name not in ('03_train.ipynb', 'index.ipynb', '04_infer.ipynb'))
-    with ThreadPoolExecutor(2) as pool:
-        yield {name: pool.submit(execute, ROOT/'nbs'/name, tmp_path_factory.mktemp('page')) for name in pages}
-
-
 @pytest.mark.parametrize('name', NOTEBOOKS)
-def test_notebook_runs_and_shows_what_is_stored(executed, name):
+def test_notebook_runs_and_shows_what_is_stored(tmp_path, forks, name):
     "Every page runs, and what its cells return is what the reader sees in the stored page."
-    now = executed[name].result()
+    now = execute(ROOT/'nbs'/name, tmp_path, forks)
     stored = nbformat.read(ROOT/'nbs'/name, 4)
     stale = []
     for i, (cell, then) in enumerate(zip(now.cells, stored.cells)):
