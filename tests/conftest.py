@@ -29,7 +29,7 @@ def run(tmp_path_factory, forks):
     bin = Path(sys.executable).parent
     def run(*args, cwd=ROOT, **more):
         first, *rest = map(str, args)
-        env = os.environ | dict(PATH=f'{bin}{os.pathsep}{os.environ["PATH"]}', MEMBRANE_OUTPUT=elsewhere, PET_MASTER_PORT=str(port)) | forks.env | more
+        env = os.environ | dict(PATH=f'{bin}{os.pathsep}{os.environ["PATH"]}', MEMBRANE_OUTPUT=elsewhere, PET_MASTER_PORT=str(port)) | more
         if first == sys.executable: return forks.run(rest, cwd, env)
         if first in PYTHON: return forks.run([str(bin/first), *rest], cwd, env)
         return subprocess.run([first, *rest], cwd=cwd, capture_output=True, text=True, env=env)

@@ -108,7 +108,7 @@ class Forks:
         kernel.mkdir(parents=True)
         words = [sys.executable, '-S', __file__, self.path, '-m', 'ipykernel_launcher', '-f', '{connection_file}']
         (kernel/'kernel.json').write_text(json.dumps(dict(argv=words, display_name='Python 3', language='python')))
-        self.env = dict(JUPYTER_PATH=str(folder)) # with it, kernels are forks
+        os.environ['JUPYTER_PATH'] = str(folder) # so kernels are forks
 
     def run(self, words, folder, env):
         "As `subprocess.run` with its output captured, of Python with these words."

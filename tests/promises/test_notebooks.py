@@ -48,20 +48,21 @@ def test_nothing_unused_or_unknown(run):
     assert done.returncode == 0, done.stdout
 
 
-def execute(path, output, forks):
+def execute(path, output):
     "A notebook after all its cells have run in a fresh kernel, in the folder where Jupyter starts it; the tour, elsewhere (D2)."
     nb = nbformat.read(path, 4)
-    env = os.environ | forks.env | dict(MEMBRANE_OUTPUT=str(output), OMP_NUM_THREADS='1', IN_TEST='1')
+    env = os.environ | dict(MEMBRANE_OUTPUT=str(output), OMP_NUM_THREADS='1', IN_TEST='1')
     place = output if path.name == 'index.ipynb' else ROOT/'nbs'
     client = NotebookClient(nb, timeout=1200, kernel_name='python3', resources=dict(metadata=dict(path=str(place))))
     client.execute(env=env)
     return nb
 
 
+@pytest.mark.usefixtures('forks')
 @pytest.mark.parametrize('name', NOTEBOOKS)
-def test_notebook_runs_and_shows_what_is_stored(tmp_path, forks, name):
+def test_notebook_runs_and_shows_what_is_stored(tmp_path, name):
     "Every page runs, and what its cells return is what the reader sees in the stored page."
-    now = execute(ROOT/'nbs'/name, tmp_path, forks)
+    now = execute(ROOT/'nbs'/name, tmp_path)
     stored = nbformat.read(ROOT/'nbs'/name, 4)
     stale = []
     for i, (cell, then) in enumerate(zip(now.cells, stored.cells)):
