@@ -1,6 +1,7 @@
 "What the tests share, and the closing line `N passed, N failed`."
-import os, subprocess, sys
+import atexit, os, subprocess, sys, tempfile
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,22 @@ SHARED = ROOT.parent/'shared'/'data'
 PYTHON = 'membrane', 'membrane_infer', 'papermill', 'nbdev_clean', 'nbdev_export', 'nbdev_test', 'torchrun' # commands that are Python
 
 
-@pytest.fixture(scope='session')
-def forks(tmp_path_factory):
-    "A Python that has loaded torch already."
-    forks = Forks(tmp_path_factory.mktemp('forks'))
-    yield forks
-    forks.end()
+@cache
+def forks():
+    "The process that forks for each command, started when it is first wanted."
+    folder = tempfile.TemporaryDirectory(prefix='forks_')
+    forks = Forks(Path(folder.name))
+    atexit.register(lambda: (forks.end(), folder.cleanup()))
+    return forks
+
+
+def python():
+    "The words that start a Python which has loaded torch already, as `sys.executable` starts one that has not."
+    return forks().words
 
 
 @pytest.fixture(scope='session')
-def run(tmp_path_factory, forks):
+def run(tmp_path_factory):
     "Run a command of this environment in a folder (the repository by default); results without a name go to a temporary folder."
     elsewhere = str(tmp_path_factory.mktemp('output'))
     port = 29500 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:]) # of torchrun, one for each process of the tests
@@ -30,8 +37,8 @@ def run(tmp_path_factory, forks):
     def run(*args, cwd=ROOT, **more):
         first, *rest = map(str, args)
         env = os.environ | dict(PATH=f'{bin}{os.pathsep}{os.environ["PATH"]}', MEMBRANE_OUTPUT=elsewhere, PET_MASTER_PORT=str(port)) | more
-        if first == sys.executable: return forks.run(rest, cwd, env)
-        if first in PYTHON: return forks.run([str(bin/first), *rest], cwd, env)
+        if first == sys.executable: return forks().run(rest, cwd, env)
+        if first in PYTHON: return forks().run([str(bin/first), *rest], cwd, env)
         return subprocess.run([first, *rest], cwd=cwd, capture_output=True, text=True, env=env)
     return run
 

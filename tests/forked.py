@@ -106,7 +106,8 @@ class Forks:
             time.sleep(.05)
         kernel = folder/'kernels'/'python3'
         kernel.mkdir(parents=True)
-        words = [sys.executable, '-S', __file__, self.path, '-m', 'ipykernel_launcher', '-f', '{connection_file}']
+        self.words = [sys.executable, '-S', __file__, self.path] # stand for Python
+        words = [*self.words, '-m', 'ipykernel_launcher', '-f', '{connection_file}']
         (kernel/'kernel.json').write_text(json.dumps(dict(argv=words, display_name='Python 3', language='python')))
         os.environ['JUPYTER_PATH'] = str(folder) # so kernels are forks
 

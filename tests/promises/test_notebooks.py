@@ -4,7 +4,7 @@ import json, os, shutil
 import nbformat
 import numpy as np
 import pytest
-from conftest import ROOT, SHARED
+from conftest import ROOT, SHARED, forks
 from nbclient import NotebookClient
 from outputs import differs, shown
 from membrane_nb.split import read_parts
@@ -53,12 +53,12 @@ def execute(path, output):
     nb = nbformat.read(path, 4)
     env = os.environ | dict(MEMBRANE_OUTPUT=str(output), OMP_NUM_THREADS='1', IN_TEST='1')
     place = output if path.name == 'index.ipynb' else ROOT/'nbs'
+    forks()
     client = NotebookClient(nb, timeout=1200, kernel_name='python3', resources=dict(metadata=dict(path=str(place))))
     client.execute(env=env)
     return nb
 
 
-@pytest.mark.usefixtures('forks')
 @pytest.mark.parametrize('name', NOTEBOOKS)
 def test_notebook_runs_and_shows_what_is_stored(tmp_path, name):
     "Every page runs, and what its cells return is what the reader sees in the stored page."
