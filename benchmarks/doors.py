@@ -85,18 +85,18 @@ def train_small(output, p):
     run.finish(fit, run.score(fit))
     return lambda: check_numbers(fit.best)
 
-def segment(at, tomo='', weights='', **options):
+def segment(at, tomo='', **options):
     "Segment a tomogram without pictures."
     options = dict(output=at/'work'/'out', device='cpu', engine='torch', min_size=0.) | options
-    folder = open_job(tomo or EXAMPLES/'tomo0.mrc', weights or EXAMPLES/'flat.pt', **options).run(pictures=False)
+    folder = open_job(tomo or EXAMPLES/'tomo0.mrc', weights=weights or EXAMPLES/'flat.pt', **options).run(pictures=False)
     return lambda: check_result(folder)
 
 def segment_all(tomograms, output, weights, **options):
     "A run over many tomograms, in this process: no dask cluster is started."
-    many = open_many(tomograms, output, weights, device='cpu', engine='torch', min_size=0., pictures=False, **options)
+    many = open_many(tomograms, output, weights=weights, device='cpu', engine='torch', min_size=0., pictures=False, **options)
     many._make_output()
     for item in many.todo:
-        many.rows.append(segment_item(item, many.folder_of(item), many.options, many.asked, pictures=False))
+        many.rows.append(segment_item(item, many.folder_of(item), many.options.changed(pictures=False), many.asked))
     write_report(many.output, many.rows)
 
 def known(function, given):

@@ -116,13 +116,13 @@ def membrane_infer(
     try:
         _check_left(inspect.signature(membrane_infer).parameters)
         name = _one_name(tomogram, tomo)
-        from membrane_nb.many import infer_many
+        from membrane_nb.many import segment_many
         from membrane_nb.tomograms import is_many # loads torch, which then knows how to wait
         with _ends_cleanly():
             if is_many(name):
                 if mask: raise InputError(f'--mask {mask}: is for one tomogram; wanted a list (CSV) with a column mask')
                 place = dict(workers=workers, scheduler=scheduler, root=Path.cwd())
-                infer_many(name, output, **options, **place)
+                segment_many(name, output, **options, **place)
             else:
                 _infer_one(name, output, mask=mask, **options)
     except (InputError, OSError) as e: sys.exit(f'membrane_infer: {e}')

@@ -17,7 +17,7 @@ from .blank import Blank, widened
 from .checks import InputError, check_ranges
 from .grey import Scale, measure_scale, scale_notes, sign_note
 from .mask import Mask
-from .mrc import PIXELS
+from .options import VOXEL_SIZES
 from .placement import measure_placement
 from .volume import Resampled, open_volume
 
@@ -36,7 +36,7 @@ def at_pixel(
     theirs = f'the {wanted:g} Å of the weights'
     if not wanted: return vol, []
     if not pixel:
-        said = f'its voxel size is not known; taken for {theirs} (parameter pixel says another)'
+        said = f'its voxel size is not known; taken for {theirs} (parameter voxel_size says another)'
         return vol, [f'{name}: {said}']
     ratio = pixel / wanted
     if 1/spread <= ratio <= spread: return vol, []
@@ -230,7 +230,7 @@ class Tomo:
         group:str='',       # data set that it belongs to
     ):
         "Open a tomogram and its mask."
-        if pixel: check_ranges(dict(pixel=pixel), dict(pixel=PIXELS))
+        if pixel: check_ranges(dict(voxel_size=pixel), dict(voxel_size=VOXEL_SIZES))
         vol = open_volume(tomo, pixel, folder)
         msk = _open_mask(mask, vol, pixel, folder) if mask else None
         notes = vol.notes + (_headers_differ(msk, vol) if mask else [])

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['VOXEL_SIZES', 'LINE', 'Contrast', 'Empty', 'Format', 'Engine', 'Precision', 'option', 'Options', 'earlier_name',
-           'check_names', 'in_words', 'limits', 'MaskOptions', 'SegmentOptions', 'OneOptions', 'ManyOptions',
-           'TrainOptions', 'RecipeOptions']
+           'present_name', 'check_names', 'in_words', 'limits', 'MaskOptions', 'SegmentOptions', 'OneOptions',
+           'ManyOptions', 'TrainOptions', 'RecipeOptions']
 
 # %% ../nbs/toolbox/02_options.ipynb #7a154d43
 from typing import Literal, get_args
@@ -45,9 +45,12 @@ class Options(BaseModel):
         "The same options with some others, not checked again."
         return self.model_copy(update=given)
 
-    def record(self)->dict: # name to value
+    def record(self,
+        kind:type=None, # of which the options are wanted; None: all of them
+    )->dict: # name to value
         "The options as records and cards keep them, under the names of version 0.1."
-        return {earlier_name(name, field): getattr(self, name) for name, field in type(self).model_fields.items()}
+        fields = (kind or type(self)).model_fields
+        return {earlier_name(name, field): getattr(self, name) for name, field in fields.items()}
 
     @classmethod
     def names(cls,
@@ -63,6 +66,14 @@ def earlier_name(
 )->str:
     "The name that records and cards use."
     return field.json_schema_extra['was'] or name
+
+def present_name(
+    name:str, # in a record
+)->str:
+    "The name that an option of a segmentation has now."
+    for now, field in SegmentOptions.model_fields.items():
+        if earlier_name(now, field) == name: return now
+    return name
 
 def check_names(
     given:dict,  # as the user typed them

@@ -13,8 +13,8 @@ import numpy as np
 
 from .checks import InputError, check_ranges, expanded, read_text
 from .data import Tomo
-from .lines import LINE
 from .mask import slices_in_words
+from .options import LINE
 
 # %% ../nbs/toolbox/16_split.ipynb #215db3cf
 def split(

@@ -27,9 +27,8 @@ from .checks import (InputError, check_choices, check_known, check_parameters,
 from .data import Tomo, check_unchanged, slabs
 from .devices import Alone, pick_device, share_cores, start_team
 from .fit import Fit, epoch_in_words, write_history
-from .grey import DENSITIES
-from .lines import LINE, only_near, widen_lines
-from .mrc import PIXELS
+from .lines import only_near, widen_lines
+from .options import LINE, VOXEL_SIZES
 from .page import output_root, repo_root, work_at_root
 from .phantoms import PHANTOMS, phantom_code, phantom_parts
 from .provenance import check_history, merge_provenance, provenance_of, read_provenance
@@ -46,9 +45,9 @@ if __name__ == '__main__': os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') #
 # %% ../nbs/03_train.ipynb #756b8286
 CHOICES = dict(
     norm=('none', 'batch', 'group'), dims=(2, 3), augment=('none', 'flips', 'full'),
-    precision=('fp32', 'bf16'), schedule=('cosine', 'constant'), density=DENSITIES)
+    precision=('fp32', 'bf16'), schedule=('cosine', 'constant'), density=('auto', 'dark', 'bright'))
 RANGES = dict(
-    near=(0, 10**5), line=LINE, real_fraction=(.01, 1), pixel=(0, PIXELS[1]), phantoms=(1, 10_000), phantom_pixel=(0, 100),
+    near=(0, 10**5), line=LINE, real_fraction=(.01, 1), pixel=(0, VOXEL_SIZES[1]), phantoms=(1, 10_000), phantom_pixel=(0, 100),
     phantom_zoom=(1, 3), phantom_raw=(0, 1), phantom_hard=(0, 1), phantom_thick=(1, 20), blend_share=(0, 1),
     threshold=(0, .999),
     k=(1, 99), base=(1, 1024), dropout=(0, .99), patches_per_epoch=(1, 10**9), patch=(32, 4096),

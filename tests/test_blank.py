@@ -119,7 +119,7 @@ def test_the_mask_inside_is_that_without_a_rim(cell, case, tmp_path):
     plain = cell[0] if case != 'turned' else rotate(np.pad(cell[0], ((0, 0), (WIDE, WIDE), (WIDE, WIDE)), mode='reflect'), 8, (1, 2), reshape=False, order=1)
     deep, inside = far(there, 2), far(there, 6) # near a rim the network sees less around a voxel
     def found(vol, name):
-        folder = open_job(write_mrc(tmp_path/f'{name}.mrc', vol, 10.).path, output=tmp_path/name, density='dark').run(pictures=False)
+        folder = open_job(write_mrc(tmp_path/f'{name}.mrc', vol, 10.).path, output=tmp_path/name, contrast='dark').run(pictures=False)
         assert open_volume(folder/'mask.mrc').shape == vol.shape
         return open_volume(folder/'mask.mrc')[:] > 0, open_volume(folder/'prob.mrc')[:]
     msk, prob = found(vol, 'rim')
@@ -139,7 +139,7 @@ def test_no_value_bleeds_through_resampling(cell, case, format, tmp_path):
     vol, there, truth = CASES[case](cell)
     halves = lambda a: a.reshape(a.shape[0] // 2, 2, a.shape[1] // 2, 2, a.shape[2] // 2, 2)
     vol, there = np.float32(halves(vol).mean((1, 3, 5))), halves(there).all((1, 3, 5))
-    job = open_job(write_mrc(tmp_path/'t.mrc', vol, 20.).path, output=tmp_path/'out', density='dark', format=format, zoom=2.)
+    job = open_job(write_mrc(tmp_path/'t.mrc', vol, 20.).path, output=tmp_path/'out', contrast='dark', format=format, zoom=2.)
     assert job.tomo.seen.shape == tuple(2 * n for n in vol.shape)
     folder = job.run(pictures=False)
     msk = open_volume(folder/job.file('mask'))[:] > 0

@@ -14,7 +14,7 @@ from membrane_nb.engine import (OpenVino, Torch, agree, check_engine, compare, f
     int8_path, make_int8, pick_engine, read_int8)
 from membrane_nb.stream import Behind, Predict, ahead, read_blocks
 from membrane_nb.infer import open_job
-from membrane_nb.stream import segment
+from membrane_nb.stream import predict_volume
 from membrane_nb.metrics import scores, tally
 from membrane_nb.plain import phantom
 from membrane_nb.unet import Tiled, UNet, fuse_batchnorm, in_tiles, predict_slice
@@ -270,7 +270,7 @@ def test_answers_that_are_no_numbers_are_refused_before_the_work_and_in_it(cell)
     "Where the engine is compared, and in every slice that is written."
     with pytest.raises(InputError, match='cell: the network answers with NaN in slice'): find_membrane(cell, Large(), .5)
     prob = np.empty(cell.vol.shape, np.float32)
-    with pytest.raises(InputError, match='slice 0: the network answers with NaN'): list(segment(cell.vol, cell.scale, Large(), prob))
+    with pytest.raises(InputError, match='slice 0: the network answers with NaN'): list(predict_volume(cell.vol, cell.scale, Large(), prob))
 
 
 def test_the_record_says_what_ran(cell, tmp_path):
@@ -337,7 +337,7 @@ def test_blocks_hold_the_slabs(shape):
 
 def test_blocks_change_nothing_but_the_last_bit_of_a_sigmoid(cell, shipped):
     prob = np.empty(cell.vol.shape, np.float32)
-    assert list(segment(cell.vol, cell.scale, Torch(shipped), prob)) == list(range(len(prob)))
+    assert list(predict_volume(cell.vol, cell.scale, Torch(shipped), prob)) == list(range(len(prob)))
     for z, slab in slabs(cell.vol, cell.scale, shipped.k, range(len(prob))):
         assert np.allclose(prob[z], predict_slice(shipped, slab).sigmoid().numpy(), rtol=1e-6, atol=1e-7)
 
@@ -353,8 +353,8 @@ def test_an_error_of_a_thread_reaches_the_reader(cell, shipped):
         def __setitem__(self, z, img):
             if z == 4: raise OSError('the disk is full')
     net = in_tiles(Torch(shipped), cell.vol.shape)
-    with pytest.raises(OSError, match='gone'): list(segment(Broken(), cell.scale, net, {}))
-    with pytest.raises(OSError, match='full'): list(segment(cell.vol, cell.scale, net, Full()))
+    with pytest.raises(OSError, match='gone'): list(predict_volume(Broken(), cell.scale, net, {}))
+    with pytest.raises(OSError, match='full'): list(predict_volume(cell.vol, cell.scale, net, Full()))
 
 
 def test_items_stay_in_order_and_errors_are_raised():
