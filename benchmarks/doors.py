@@ -23,7 +23,7 @@ from membrane_nb.unet import UNet
 from membrane_nb.mrc import write_mrc
 from membrane_nb.pyramid import write_zarr
 from membrane_nb.volume import open_volume
-from test_zarr import stored
+from stores import stored
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = Path(os.environ.get('FUZZ_EXAMPLES', 'none')) # whole files, of `make_examples`

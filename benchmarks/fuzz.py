@@ -23,7 +23,7 @@ import membrane_nb.infer
 import numpy as np
 from membrane_nb import training as train
 from membrane_nb.checks import InputError
-from test_nothing_is_lost import content
+from conftest import content
 
 LIMIT = 120    # seconds that a case may take
 MEMORY = 2**33 # bytes that a case may take

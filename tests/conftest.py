@@ -44,6 +44,18 @@ def shared():
     return SHARED
 
 
+def parameters(**given):
+    "The parameters of 03_train."
+    import nbformat
+    cells = nbformat.read(ROOT/'nbs'/'03_train.ipynb', 4).cells
+    exec(next(c for c in cells if 'parameters' in c.metadata.get('tags', [])).source, p := {})
+    return {n: p[n] for n in p['__annotations__']} | {n: str(v) if isinstance(v, os.PathLike) else v for n, v in given.items()}
+
+
+def content(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else '' for p in sorted(folder.rglob('*'))}
+
+
 _outcomes = Counter()
 
 def pytest_runtest_logreport(report):

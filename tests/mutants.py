@@ -1,9 +1,9 @@
 """Do the lessons of a page, or its tests, fail when its code is wrong? `make mutants` prints the changes that nothing notices, and
 `python tests/mutants.py [page ...]` those of some pages.
 
-Each change is made in a copy of one notebook, which is then run by `nbdev_test`, and so are the page's own tests (`test_<stem>.py`).
+Each change is made in a copy of one notebook, which is then run by `nbdev_test`, and so are the page's own tests (`unit/test_<module>.py`).
 About half an hour for all; no test runs it. A change whose place is not found exactly once ends the command before any run,
-with exit code 1; `test_mutants.py` looks for that too."""
+with exit code 1; `unit/test_mutants.py` looks for that too."""
 import json, os, shutil, subprocess, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -193,11 +193,10 @@ def survives(page, old, new):
         checks = [[bin/'nbdev_test', '--path', f'nbs/{page}.ipynb']]
         export = {name: value for name, value in env.items() if name != 'IN_TEST'} # with it nbdev_export does nothing
         subprocess.run([bin/'nbdev_export'], cwd=tmp, env=export, check=True, capture_output=True)
-        tests = ROOT/'tests'/f'test_{page.split("_", 1)[1]}.py'
+        tests = ROOT/'tests'/'unit'/f'test_{page.split("_", 1)[1]}.py'
         if tests.exists():
-            (tmp/'tests').mkdir()
-            for file in (tests, ROOT/'tests'/'conftest.py'): shutil.copy(file, tmp/'tests')
-            checks.append([bin/'pytest', '-q', '-x', f'tests/{tests.name}'])
+            shutil.copytree(ROOT/'tests', tmp/'tests')
+            checks.append([bin/'pytest', '-q', '-x', f'tests/unit/{tests.name}'])
         for check in checks:
             if subprocess.run(check, cwd=tmp, env=env, capture_output=True).returncode: return ''
         return f'survives: {old!r} -> {new!r}'

@@ -4,7 +4,7 @@ import json, os, subprocess, sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, content, parameters
 from membrane_nb.checks import InputError
 from membrane_nb.infer import open_job
 from membrane_nb.results import RECORD, Results
@@ -13,10 +13,6 @@ from membrane_nb.mrc import write_mrc
 from membrane_nb.volume import open_volume
 
 TINY = dict(epochs=1, patches_per_epoch=2, patch=32, base=4, batch_size=1)
-
-
-def content(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else '' for p in sorted(folder.rglob('*'))}
 
 
 def papermill(run, nb, out, **p):
@@ -64,7 +60,6 @@ def test_an_input_inside_the_folder_of_the_results(volumes, tmp_path, name):
 
 def test_a_manifest_that_names_files_inside(volumes, tmp_path):
     "L5: a folder of ours is not replaced by a run whose manifest reads from it."
-    from test_door import parameters
     from membrane_nb.training import open_run
     open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=tmp_path/'out', device='cpu', min_size=0).run(pictures=False)
     vol = open_volume(volumes/'tomo.mrc')[:]
@@ -176,7 +171,6 @@ def test_odd_surroundings(run, volumes, tmp_path):
 
 def test_files_are_readable_by_the_group(volumes, tmp_path):
     "Results have the permissions that the user's umask gives, weights too."
-    from test_door import parameters
     from membrane_nb.training import open_run
     p = parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, **TINY)
     r = open_run(p)
@@ -214,7 +208,6 @@ def test_an_archive_that_holds_more_than_its_header_says(volumes, tmp_path):
 
 def test_a_finished_run_goes_on(volumes, tmp_path):
     "With a constant rate, more epochs of a finished run replace it by one rename; last.ckpt is kept for that."
-    from test_door import parameters
     from membrane_nb.training import open_run
     for epochs, resume in ((1, False), (2, True)):
         r = open_run(parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, schedule='constant', near=8., resume=resume, **(TINY | dict(epochs=epochs))))

@@ -6,7 +6,7 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, parameters
 from membrane_nb.checks import InputError
 from membrane_nb.split import read_parts
 from membrane_nb.infer import open_job
@@ -56,7 +56,7 @@ TOMOGRAMS = {'missing.mrc': 'no such file', 'text.mrc': 'is not an MRC file', 'c
              'complex.mrc': 'holds complex numbers', 'flat.mrc': '2D data', 'constant.mrc': 'wanted a tomogram with contrast',
              'zip.mrc': 'is not an MRC file', 'folder.mrc': 'is a folder', 'fifo.mrc': 'is not a regular file', 'huge.mrc': 'is truncated',
              'extended.mrc': 'extended header', 'turned.mrc': 'order (1, 1, 1)', 'none.mrc': 'wanted a tomogram with contrast',
-             'oblong.mrc': 'voxels of 10 x 5 x 2 Å; wanted one size', 'nan.mrc': 'the parameter pixel', 'negative.mrc': 'the parameter pixel'}
+             'oblong.mrc': 'voxels of 10 x 5 x 2 Å; wanted one size', 'nan.mrc': 'the parameter voxel_size', 'negative.mrc': 'the parameter voxel_size'}
 MASKS = {'other.mrc': 'wanted (24, 96, 80), as the tomogram', 'none.mrc': 'has no membrane voxel', 'soft.mrc': 'holds the value 0.5',
          'below.mrc': 'holds the value -3', 'missing.mrc': 'no such file'}
 
@@ -123,14 +123,6 @@ def test_the_same_voxels_in_two_parts(volumes, tmp_path, how):
     rows = [(volumes/'tomo.mrc', 'train'), (tmp_path/'third.mrc', 'val'), (other, 'test')]
     (tmp_path/'m.csv').write_text('tomogram,mask,split\n' + ''.join(f'{t},{volumes/"mask.mrc"},{p}\n' for t, p in rows))
     with pytest.raises(InputError, match='hold the same voxels'): read_parts('', '', str(tmp_path/'m.csv'), 7)
-
-
-def parameters(**given):
-    "The parameters of 03_train."
-    import nbformat
-    cells = nbformat.read(ROOT/'nbs'/'03_train.ipynb', 4).cells
-    exec(next(c for c in cells if 'parameters' in c.metadata.get('tags', [])).source, p := {})
-    return {n: p[n] for n in p['__annotations__']} | {n: str(v) if isinstance(v, os.PathLike) else v for n, v in given.items()}
 
 
 @pytest.mark.parametrize('given, said', [

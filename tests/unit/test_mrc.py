@@ -1,5 +1,5 @@
 "Volumes on disk: every type, byte order and archive; what is refused; what a written file keeps; other voxel sizes."
-import bz2, gzip, hashlib, io, os, pickle, shlex, subprocess, sys
+import bz2, gzip, io, os, pickle, shlex, subprocess, sys
 from pathlib import Path
 
 import mrcfile
@@ -8,8 +8,7 @@ import pytest
 from membrane_nb.checks import InputError
 from membrane_nb.plain import phantom
 from membrane_nb.mrc import new_mrc, voxel_size, write_mrc
-from membrane_nb.store import fingerprint, first_fingerprint, scratch, volume_name
-from membrane_nb.volume import Resampled, open_volume
+from membrane_nb.volume import open_volume
 
 
 @pytest.fixture(scope='module')
@@ -64,7 +63,7 @@ def test_voxel_sizes(cell, tmp_path, sides, pixel, said):
 
 @pytest.mark.parametrize('sides', [(.0134,) * 3, (.49,) * 3, (101,) * 3, (4e4,) * 3, (.1, .2, .3)])
 def test_a_size_that_no_tomogram_has_is_unknown(cell, tmp_path, sides):
-    "S6: as 1 Å is; the parameter pixel says what it is."
+    "S6: as 1 Å is; the parameter voxel_size says what it is."
     path = write_mrc(tmp_path/'a.mrc', cell).path
     with mrcfile.mmap(path, 'r+') as f: f.voxel_size = sides
     vol = open_volume(path)
@@ -232,10 +231,6 @@ def test_a_stack_of_images_has_no_z_to_compare(cell, tmp_path):
     assert open_volume(path).pixel == 10
 
 
-def test_names():
-    assert [volume_name(n) for n in ('r/TS_10.00Apx.mrc', 'a.rec.gz', 'b.mrcs', 'c.ST.bz2', 'cell', 'd.v2')] == ['TS_10.00Apx', 'a', 'b', 'c', 'cell', 'd.v2']
-
-
 def test_a_written_file(cell, tmp_path):
     "It is valid, keeps the geometry of another, and states its range."
     with mrcfile.new(tmp_path/'in.mrc', cell) as f:
@@ -261,77 +256,6 @@ def test_a_block_that_fails(cell, tmp_path):
     with pytest.raises(InputError, match='needs 4,000,000,000,001,024'), new_mrc(tmp_path/'huge.mrc', (1000, 10**6, 10**6), np.float32): pass
     with pytest.raises(InputError, match='cannot be written'), new_mrc(tmp_path/'none'/'a.mrc', (2, 2, 2), np.float32): pass
     assert (open_volume(old.path)[:] == cell).all() and [p.name for p in tmp_path.iterdir()] == ['out.mrc']
-
-
-def test_a_volume_that_is_filled(tmp_path):
-    "A number, an image, several slices; negative places; what does not fit is refused."
-    vol, want = scratch((6, 4, 5), np.int16, tmp_path), np.zeros((6, 4, 5), np.int16)
-    whole = np.arange(120).reshape(6, 4, 5)
-    for at, img in ((1, 7), (-1, whole[2]), (slice(2, 4), whole[:2]), (slice(None), whole), (slice(0, 2), 3), (slice(3, None), whole[0])):
-        vol[at] = want[at] = img
-        assert (vol[:] == want).all()
-    with pytest.raises(ValueError): vol[0] = np.zeros((5, 4))
-    with pytest.raises(IndexError): vol[6] = 0
-
-
-def reference(vol, shape):
-    "Resampling along z, written out; the plane is not changed."
-    out = np.empty((shape[0], *vol.shape[1:]))
-    step = len(vol) / shape[0]
-    for z in range(shape[0]):
-        weights = np.maximum(0, 1 - np.abs(np.arange(len(vol)) - ((z + .5) * step - .5)) / max(1, step))
-        out[z] = np.tensordot(weights / weights.sum(), vol, 1)
-    return out
-
-
-@pytest.mark.parametrize('depth', [1, 5, 16, 23, 40])
-def test_resampled(cell, depth):
-    "A triangle along z; one slice, a range, a negative place and a plane are parts of the whole; a constant stays constant."
-    seen = Resampled(cell, (depth, 96, 96))
-    assert np.allclose(seen[:], reference(cell, seen.shape), atol=1e-3)
-    assert (seen[-1] == seen[depth - 1]).all() and (seen[0:2, ::2, 4] == seen[:][0:2, ::2, 4]).all() and len(list(seen)) == depth
-    assert seen[3:3].shape == (0, 96, 96)
-    assert np.ptp(Resampled(np.full((3, 4, 5), 7.), (depth, 9, 9))[:]) == 0
-
-
-def test_resampled_volumes_without_numbers(cell):
-    "NaN and infinite voxels become the median of their slice; a slice of nothing else becomes 0."
-    holes = cell.copy()
-    holes[3, 5, 5], holes[4, 7, 7], holes[9] = np.nan, np.inf, np.nan
-    seen = Resampled(holes, (11, 50, 40))[:]
-    assert np.isfinite(seen).all() and np.abs(seen).max() <= np.abs(cell).max()
-
-
-WHOLE = np.random.default_rng(0).integers(-100, 100, (5, 7, 9))
-
-@pytest.mark.parametrize('kind', ['i1', '<i2', '>i2', '<f2', '>f2', '<f4', '>f4', '<f8', '>f8'])
-def test_a_fingerprint_is_of_numbers(kind):
-    "Byte order and type do not count, nor do the order of the axes in memory and the sign of zero."
-    assert fingerprint(WHOLE.astype(kind)) == fingerprint(WHOLE.astype('f4')) == fingerprint(np.asfortranarray(WHOLE.astype(kind)))
-    other = WHOLE.astype(kind)
-    other[4, 6, 8] += 1
-    assert fingerprint(other) != fingerprint(WHOLE.astype('f4'))
-    zeros = np.zeros((2, 3, 4), np.float32)
-    assert fingerprint(-zeros) == fingerprint(zeros) == fingerprint(zeros.astype(bool)) != fingerprint(zeros.reshape(2, 4, 3))
-
-
-@pytest.mark.parametrize('kind', ['<i4', '>i4', '<i8', '>i8', '<u4', '>u8'])
-def test_wide_whole_numbers_keep_all_their_digits(kind):
-    large = np.abs(WHOLE) + 2**24
-    assert fingerprint(large.astype(kind)) == fingerprint(large.astype('i8')) != fingerprint((large + 1).astype(kind))
-
-
-def test_the_rule_of_a_fingerprint_is_told_and_stays(cell):
-    "By hand: shape as text, then little-endian numbers; the first rule as it was, with type and byte order."
-    by_hand = hashlib.sha256(b'(16, 96, 96)' + cell.astype('<f4').tobytes()).hexdigest()
-    assert fingerprint(cell) == f'v2:{by_hand}'
-    assert first_fingerprint(cell) == hashlib.sha256(b"((16, 96, 96), '<f4')" + cell.tobytes()).hexdigest()
-
-
-def test_a_fingerprint_of_a_file_is_that_of_its_numbers(cell, tmp_path):
-    numbers = np.rint(cell * 50).astype(np.float32)
-    found = {fingerprint(open_volume(stored(tmp_path/f'{kind[1:]}{kind[0] == ">"}.mrc', numbers.astype(kind)), pixel=1.)) for kind in ('<i2', '>i2', '<f4', '>f4', '<f2')}
-    assert found == {fingerprint(numbers)}
 
 
 def test_what_a_killed_writer_left_is_removed_and_no_more(tmp_path):

@@ -44,6 +44,42 @@ def few_slices(msk, zs):
 
 # what the numbers mean
 
+@pytest.fixture(scope='module')
+def small():
+    "The mask of a phantom."
+    return phantom((16, 96, 96), seed=1)[1]
+
+
+def test_masks_of_every_type(small):
+    msk = small
+    instances = np.arange(1, 17, dtype=np.int32)[:, None, None] * msk
+    for same in (msk, msk.astype(bool), 7 * msk, msk.astype(np.float32), 300 * msk.astype(np.int16), instances, 100_000 * instances, instances.astype('>i2')):
+        assert (Mask(same)[:] == msk).all() and (Mask(same).rows == msk.sum(axis=2)).all()
+
+
+def test_values_that_mean_not_annotated(small):
+    "auto takes 2 where the values are 0, 1 and 2; another number may be named, a negative one too."
+    msk = small
+    three, four = msk.copy(), msk.copy()
+    three[:, :8] = four[:, :8] = 2
+    four[:, 9:12] = 5
+    for other, ignore, skipped in ((three, 'auto', 2), (three, '2', 2), (three, '1', 1), (three, 'none', None), (four, 'auto', None), (four, '5', 5),
+                                   (three.astype(np.int8) - 1, '-1', -1)):
+        want = np.where(other == skipped, 2, other > 0) if skipped is not None else (other > 0)
+        mask = Mask(other, ignore)
+        assert (mask[:] == want).all() and (mask.rows == (want == 1).sum(axis=2)).all()
+    assert Mask(three, 'auto', 'm').note.startswith('m: 0 is background (') and '2 is not annotated (8.33 %)' in Mask(three).note
+    assert '1 and 2 are membrane' in Mask(three, 'none').note and '1 to 5 (3 values) are membrane' in Mask(four).note
+
+
+@pytest.mark.parametrize('kind, ignore, said', [('empty', 'auto', r'has no membrane voxel \(values 0 \(100 %\)\)'), ('half', 'auto', 'holds the value 0.5; wanted a mask of whole'),
+                                                ('nan', 'auto', 'holds the value nan'), ('negative', 'auto', 'holds the value -1; wanted 0 and above'), ('whole', 'two', "parameter ignore: found 'two'")])
+def test_what_is_no_mask(small, kind, ignore, said):
+    msk = small
+    kinds = dict(empty=0 * msk, half=msk * np.float32(.5), nan=np.where(msk, np.nan, 0).astype(np.float32), negative=np.where(np.arange(96) < 8, -1, msk.astype(np.int8)), whole=msk)
+    with pytest.raises(InputError, match=said): Mask(kinds[kind], ignore)
+
+
 STORED = {
     '0/255 as -128/127': lambda m: (255 * m.astype(int) - 128).astype(np.int8),
     '0/1 as -128/-127': lambda m: (m.astype(int) - 128).astype(np.int8),

@@ -3,54 +3,11 @@ import json, re, shutil
 
 import numpy as np
 import pytest
-import torch
-from scipy.ndimage import label
 
 from membrane_nb.checks import InputError
-from membrane_nb.grey import measure_scale
 from membrane_nb.infer import open_job
-from membrane_nb.pieces import fewest_voxels, remove_small
-from membrane_nb.stream import Mirrored, predict_volume
-from membrane_nb.unet import Tiled, UNet, fuse_batchnorm, predict_slice
 from membrane_nb.mrc import write_mrc
 from membrane_nb.volume import open_volume
-
-
-@pytest.fixture(scope='module')
-def net():
-    torch.manual_seed(0)
-    return fuse_batchnorm(UNet(3, 8))
-
-
-@pytest.mark.parametrize('flip', [(0,), (1,), (2,), (0, 1, 2)])
-def test_a_mirror_image_gets_the_mirrored_answer(net, flip):
-    slab = np.random.default_rng(0).normal(size=(3, 128, 128)).astype(np.float32)
-    expected = predict_slice(Mirrored(net), slab).flip([axis - 1 for axis in flip if axis])
-    assert torch.allclose(predict_slice(Mirrored(net), np.flip(slab, flip).copy()), expected, atol=1e-4)
-
-
-@pytest.mark.parametrize('shape', [(13, 131, 257), (1, 40, 33), (2, 7, 90), (5, 16, 16)])
-def test_every_voxel_of_any_shape(net, shape):
-    vol = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-    prob = np.full(shape, -9, np.float32)
-    assert list(predict_volume(vol, measure_scale(vol), Tiled(net, 128), prob)) == list(range(shape[0]))
-    assert ((0 <= prob) & (prob <= 1)).all()
-
-
-def test_small_pieces():
-    "The same as scipy's 3D pieces, with edges and corners within a slice and faces between slices."
-    noise = np.random.default_rng(1).random((9, 40, 50)) < .22
-    cross = np.zeros((3, 3, 3), bool)
-    cross[1] = cross[:, 1, 1] = True
-    lab, _ = label(noise, cross)
-    for size in (1, 4, 30):
-        got = noise.astype(np.int8)
-        remove_small(got, size)
-        assert (got == (noise & (np.bincount(lab.ravel())[lab] >= size))).all()
-    empty = np.zeros((2, 5, 5), np.int8)
-    remove_small(empty, 9)
-    assert not empty.any()
-    assert [fewest_voxels(1600., pixel, 100) for pixel in (10., 20., 5.)] == [1600, 200, 12800]
 
 
 def test_what_is_refused(volumes, tmp_path):

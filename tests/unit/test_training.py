@@ -32,7 +32,7 @@ from membrane_nb.store import fingerprint, first_fingerprint
 from membrane_nb.volume import open_volume
 from safetensors.torch import load_file, save_file
 from skimage.morphology import skeletonize
-from test_door import parameters
+from conftest import parameters
 
 
 @pytest.fixture(scope='module')
