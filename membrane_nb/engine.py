@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from .checks import InputError, existing_file, read_json, to_json
-from .data import Tomo, slabs
+from .data import Tomo
 from .plain import random_phantom
 from .store import disk_stamp
 from .unet import UNet, fuse_batchnorm, predict_slice
@@ -168,8 +168,7 @@ def calibration_slabs(
     for seed in range(60000, 60020):
         vol, _, pixel = random_phantom(seed, (max(8, k + 1), 256, 256))
         tomo = Tomo(vol, pixel=pixel, density='dark')
-        _, slab = next(slabs(vol, tomo.scale, k, range(len(vol) // 2, len(vol) // 2 + 1)))
-        found.append(slab[None])
+        found.append(tomo.slab(len(vol) // 2, k)[None])
     return found
 
 def make_int8(
@@ -216,7 +215,7 @@ def central_slab(
     at:tuple=(),    # where its middle lies, as shares of y and x; empty: the middle of the data
 )->np.ndarray: # (k, y, x) float32, scaled
     "A part of a slab, so that a look at it is quick in any tomogram."
-    _, slab = next(slabs(tomo.seen, tomo.scale, k, range(z, z + 1)))
+    slab = tomo.slab(z, k)
     return slab[:, *_place(tomo, slab.shape[1:], z, wide, at)]
 
 def _place(
@@ -244,7 +243,7 @@ def _most_membrane(
     "Where torch finds most membrane; an answer that is no number raises `InputError`."
     found = []
     for z in zs:
-        _, slab = next(slabs(tomo.seen, tomo.scale, exact.k, range(z, z + 1)))
+        slab = tomo.slab(z, exact.k)
         for at in places:
             place = _place(tomo, slab.shape[1:], z, 256, at)
             prob = torch.stack([predict_slice(exact, sign * slab[:, *place]).sigmoid() for sign in (1, -1)])

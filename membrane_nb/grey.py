@@ -280,13 +280,11 @@ def sign_note(
 
 # %% ../nbs/toolbox/11_grey.ipynb #389da438
 def scale_notes(
-    scale:Scale,  # of the volume
-    name:str,     # of the volume
-    density:str,  # what was asked for: auto, dark or bright
+    scale:Scale, # of the volume
+    name:str,    # of the volume
 )->list: # sentences
-    "What was decided about the grey values of a volume, its sign first."
-    why = f'skewness {scale.skew:+.2f}' if density == 'auto' else 'as contrast says'
-    notes = [sign_note(name, scale.sign, why)]
+    "What was found in the grey values of a volume."
+    notes = []
     if scale.bad:
         said = f'{scale.bad} voxels are NaN or infinite; they are treated as background'
         notes.append(f'{name}: {said}')

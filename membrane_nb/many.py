@@ -9,6 +9,7 @@ __all__ = ['file_stamp', 'read_result', 'look_at_result', 'why_other', 'segment_
 import io
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -22,8 +23,8 @@ from .devices import pick_device
 from .engine import check_engine
 from .infer import Job, open_job, what_decides
 from .options import ManyOptions, SegmentOptions, present_name
-from .page import output_root
-from .report import COLUMNS, report_row, row_of_record, worker_name, write_report
+from .page import as_html, output_root
+from .report import COLUMNS, contact_sheet, report_row, row_of_record, worker_name, write_report
 from .results import Results, damage
 from .store import same_voxels
 from .tomograms import LISTS, Item, list_tomograms, write_phantoms
@@ -219,7 +220,7 @@ def segment_item(
     return row_of_record(item, 'done', read_result(folder), remark, worker=worker)
 
 # %% ../nbs/more/04_many.ipynb #3ece6e9b
-@dataclass
+@dataclass(repr=False)
 class Many:
     "Many tomograms and what it takes to segment them."
     options:ManyOptions # of each; workers and threads as they were decided
@@ -253,6 +254,15 @@ def summary(self:Many)->str:
     "What became of them, in one line."
     said = ', '.join(f'{self.count(state)} {state}' for state in ('done', 'skipped', 'failed'))
     return f'{len(self.items)} tomograms: {said}'
+
+@patch
+def __repr__(self:Many): return f'{self.summary()}; {self.output}'
+
+@patch
+def _repr_html_(self:Many):
+    "The middle slices, above what became of the tomograms."
+    if self.count('done') + self.count('skipped') == 0: return f'<pre>{escape(repr(self))}</pre>'
+    return as_html(contact_sheet(self.output), 'the middle slice of each tomogram', repr(self))
 
 @patch
 def __str__(self:Many):

@@ -16,6 +16,7 @@ from torch import nn
 
 from .checks import InputError
 from .grey import Scale
+from .unet import padding
 
 # %% ../nbs/toolbox/33_stream.ipynb #19000026
 def ahead(
@@ -59,9 +60,7 @@ def read_blocks(
 ):
     "Yield blocks (n + k - 1, y, x) float32, scaled and padded: the slabs of n slices."
     depth, height, width = vol.shape
-    cell = 2**net.depth
-    edge = cell // 2
-    pad = [(edge, edge + -height % cell), (edge, edge + -width % cell)]
+    pad, _ = padding(net, vol.shape)
     order = np.pad(np.arange(depth), net.k // 2, mode='reflect')
     shape = height + sum(pad[0]), width + sum(pad[1])
     n = max(1, 2**23 // (shape[0] * shape[1]))
@@ -160,12 +159,11 @@ def predict_volume(
     prob,        # (z, y, x) to fill with probabilities, one slice after the other
 ):
     "Fill `prob` slice by slice; yields each z when it is predicted."
-    height, width = vol.shape[1:]
-    edge = 2**net.depth // 2
+    _, inside = padding(net, vol.shape)
     blocks = ahead(read_blocks(vol, scale, net))
     with Behind(prob.__setitem__) as write:
         for z, padded in enumerate(Predict(net)(blocks)):
-            img = padded[edge:edge + height, edge:edge + width]
+            img = padded[inside]
             if np.isnan(img.min()):
                 wanted = 'wanted the weights of a trained network'
                 raise InputError(f'slice {z}: the network answers with NaN; {wanted}')
