@@ -171,10 +171,10 @@ def _train(
     given = _read(parser, words, all_options)
     named, files = given.pop('tomogram'), given.pop('f')
     if len(named) > 2: raise InputError(f'found {named[2]!r}; wanted a tomogram and its mask, and then options')
-    from membrane_nb.training import read_recipe, train
+    from membrane_nb import training
     options = {}
-    for file in files: options |= read_recipe(file)
-    run = train(**options | dict(zip(('tomo', 'mask'), named)) | given)
+    for file in files: options |= training.read_recipe(file)
+    run = training.train(**options | dict(zip(('tomo', 'mask'), named)) | given)
     if _is_first(): print(run, flush=True)
 
 def _is_first()->bool:

@@ -190,7 +190,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from membrane_nb.cli import membrane_infer
 import membrane_nb.view
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-membrane_infer(tomo={str(volumes/'tomo.mrc')!r}, weights={str(volumes/'weights.pt')!r}, output={str(tmp_path/'out')!r}, device='cpu')
+membrane_infer({['--tomo', str(volumes/'tomo.mrc'), '--weights', str(volumes/'weights.pt'), '--output', str(tmp_path/'out'), '--device', 'cpu']})
 """
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and 'no room for 738,304 bytes' in done.stderr and 'Traceback' not in done.stderr, done.stderr
