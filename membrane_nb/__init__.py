@@ -2,7 +2,7 @@
 
 This file is written by hand; nbdev keeps the line of the version. All other modules come from the notebooks in nbs/.
 """
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 from importlib import import_module
 

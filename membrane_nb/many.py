@@ -22,7 +22,7 @@ from .checks import InputError, expanded, progress, read_json, read_text, say
 from .devices import pick_device
 from .engine import check_engine
 from .infer import Job, open_job, what_decides
-from .options import ManyOptions, SegmentOptions, present_name
+from .options import ManyOptions, SegmentOptions, present_names
 from .page import as_html, output_root
 from .report import COLUMNS, contact_sheet, report_row, row_of_record, worker_name, write_report
 from .results import Results, damage
@@ -89,16 +89,16 @@ def why_other(
     asked:dict,  # what the result should have been made with, of `what_decides`
 )->str: # a few words; '' where the result is the one that is wanted
     "Why a finished result is not that of this tomogram, this mask and these parameters."
-    made = record['asked']
+    made, asked = present_names(record['asked']), present_names(asked)
     if not made: return 'was made by another command of an earlier version, which kept no parameters'
     earlier = record['mask'] is None
     for name, wanted in asked.items():
         if earlier and name not in made or made.get(name) == wanted: continue
         if name == 'int8_model' and (record['precision'] != 'int8' or not wanted): continue
-        return f'was made with {present_name(name)} {_short(made.get(name))}, not {_short(wanted)}'
+        return f'was made with {name} {_short(made.get(name))}, not {_short(wanted)}'
     for name in made.keys() - asked.keys():
         if made[name]: return f'was made with {name} {_short(made[name])}, which this version does not know'
-    return _why_other_tomogram(record, item, asked['pixel']) or _why_other_mask(record, item)
+    return _why_other_tomogram(record, item, asked['voxel_size']) or _why_other_mask(record, item)
 
 def _short(
     value, # of a parameter

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['VOXEL_SIZES', 'LINE', 'Contrast', 'Empty', 'Format', 'Engine', 'Precision', 'option', 'Options', 'earlier_name',
-           'present_name', 'check_names', 'in_words', 'limits', 'MaskOptions', 'SegmentOptions', 'OneOptions',
-           'ManyOptions', 'TrainOptions', 'RecipeOptions']
+           'check_names', 'in_words', 'limits', 'MaskOptions', 'SegmentOptions', 'OneOptions', 'ManyOptions',
+           'TrainOptions', 'RecipeOptions', 'present_names', 'options_of']
 
 # %% ../nbs/toolbox/02_options.ipynb #7a154d43
 from typing import Literal, get_args
@@ -66,14 +66,6 @@ def earlier_name(
 )->str:
     "The name that records and cards use."
     return field.json_schema_extra['was'] or name
-
-def present_name(
-    name:str, # in a record
-)->str:
-    "The name that an option of a segmentation has now."
-    for now, field in SegmentOptions.model_fields.items():
-        if earlier_name(now, field) == name: return now
-    return name
 
 def check_names(
     given:dict,  # as the user typed them
@@ -234,3 +226,18 @@ class RecipeOptions(TrainOptions):
         "Refuse more raw and hard phantoms than there are."
         if self.phantom_raw + self.phantom_hard > 1: self._refuse('phantom_hard', 'no more than phantom_raw leaves of 1')
         return self
+
+# %% ../nbs/toolbox/02_options.ipynb #c1657652
+def present_names(
+    record:dict, # options as a card, a checkpoint or a result of any version keeps them
+)->dict:
+    "The same record under the names of today."
+    now = {earlier_name(name, field): name for name, field in RecipeOptions.model_fields.items()}
+    return {now.get(name, name): value for name, value in record.items()}
+
+def options_of(
+    record:dict, # the parameters of a card of any version
+)->RecipeOptions:
+    "The options that some weights were trained with."
+    known = {name: value for name, value in present_names(record).items() if name in RecipeOptions.model_fields}
+    return RecipeOptions(**known)

@@ -4,7 +4,7 @@ import json, os, subprocess, sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, content, parameters
+from conftest import ROOT, content, opened
 from membrane_nb.checks import InputError
 from membrane_nb.infer import open_job
 from membrane_nb.results import RECORD, Results
@@ -60,14 +60,13 @@ def test_an_input_inside_the_folder_of_the_results(volumes, tmp_path, name):
 
 def test_a_manifest_that_names_files_inside(volumes, tmp_path):
     "L5: a folder of ours is not replaced by a run whose manifest reads from it."
-    from membrane_nb.training import open_run
     open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=tmp_path/'out', device='cpu', min_size=0).run(pictures=False)
     vol = open_volume(volumes/'tomo.mrc')[:]
     for n in '12': write_mrc(tmp_path/f'{n}.mrc', vol + int(n), 10.)
     rows = [f'out/prob.mrc,{volumes}/mask.mrc,train', f'1.mrc,{volumes}/mask.mrc,val', f'2.mrc,{volumes}/mask.mrc,test']
     (tmp_path/'m.csv').write_text('\n'.join(['tomogram,mask,split', *rows]))
     with pytest.raises(InputError, match='holds prob.mrc, which is read'):
-        open_run(parameters(manifest=tmp_path/'m.csv', output=tmp_path, name='out', overwrite=True))
+        opened(dict(manifest=tmp_path/'m.csv', output=tmp_path, name='out', overwrite=True))
 
 
 def test_default_names_do_not_collide(run, volumes, tmp_path):
@@ -171,12 +170,11 @@ def test_odd_surroundings(run, volumes, tmp_path):
 
 def test_files_are_readable_by_the_group(volumes, tmp_path):
     "Results have the permissions that the user's umask gives, weights too."
-    from membrane_nb.training import open_run
-    p = parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, **TINY)
-    r = open_run(p)
-    fit = r.start()
-    for _ in fit.run(r.results.part/'last.ckpt', r.about): pass
-    folder = r.finish(fit, r.score(fit))
+    p = dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, **TINY)
+    r = opened(p)
+    for _ in r.train(): pass
+    r.score()
+    folder = r.finish()
     (tmp_path/'plain').touch()
     assert {p.stat().st_mode for p in folder.iterdir()} == {(tmp_path/'plain').stat().st_mode}
 
@@ -208,13 +206,13 @@ def test_an_archive_that_holds_more_than_its_header_says(volumes, tmp_path):
 
 def test_a_finished_run_goes_on(volumes, tmp_path):
     "With a constant rate, more epochs of a finished run replace it by one rename; last.ckpt is kept for that."
-    from membrane_nb.training import open_run
     for epochs, resume in ((1, False), (2, True)):
-        r = open_run(parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, schedule='constant', near=8., resume=resume, **(TINY | dict(epochs=epochs))))
+        r = opened(dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, schedule='constant', ignore_beyond=8., resume=resume, **(TINY | dict(epochs=epochs))))
         fit = r.start()
         assert len(fit.history) == epochs - 1
-        for _ in fit.run(r.results.part/'last.ckpt', r.about): pass
-        r.finish(fit, r.score(fit))
+        for _ in r.train(): pass
+        r.score()
+        r.finish()
     assert len((tmp_path/'run'/'history.csv').read_text().splitlines()) == 3 and sorted(p.name for p in tmp_path.iterdir()) == ['run']
 
 

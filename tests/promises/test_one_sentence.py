@@ -6,11 +6,10 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, parameters
+from conftest import ROOT, opened
 from membrane_nb.checks import InputError
 from membrane_nb.split import read_parts
 from membrane_nb.infer import open_job
-from membrane_nb.training import open_run
 from membrane_nb.mrc import new_mrc, write_mrc
 from membrane_nb.volume import open_volume
 
@@ -129,10 +128,10 @@ def test_the_same_voxels_in_two_parts(volumes, tmp_path, how):
     (dict(patch=100), 'a multiple of 16'), (dict(patch=16), 'wanted 32 to'), (dict(k=4), 'an odd number'), (dict(name='..'), 'a plain name'),
     (dict(name='n' * 300), 'is too long for the name'), (dict(name='n' * 250), 'of 1 to 240 bytes'), (dict(seed=2**64), 'wanted 0 to'), (dict(base=10**6), 'wanted 1 to 1024'),
     (dict(phantoms=10**9), 'wanted 1 to 10000'), (dict(norm='group', base=12), 'a multiple of 8'), (dict(device='meta'), 'device'),
-    (dict(lr=1e300), 'wanted 1e-12'), (dict(resume=True, name='none'), 'wanted a run to resume'), (dict(density='grey'), 'auto, dark or bright')])
+    (dict(lr=1e300), 'wanted 1e-12'), (dict(resume=True, name='none'), 'wanted a run to resume'), (dict(contrast='grey'), 'auto, dark or bright')])
 def test_training_refuses_a_parameter(tmp_path, given, said):
     "D7, D9: at the door, and no folder is left."
-    with pytest.raises(InputError, match=said): open_run(parameters(output=tmp_path/'runs') | given)
+    with pytest.raises(InputError, match=said): opened(dict(output=tmp_path/'runs') | given)
     assert not list(tmp_path.iterdir())
 
 
@@ -147,39 +146,38 @@ def test_inference_refuses_a_parameter(volumes, tmp_path, monkeypatch, given, sa
 
 def test_weights_trained_on_what_is_now_tested(volumes, tmp_path):
     "S8: the history of the weights to start from is compared with the parts of the run."
-    p = parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='one', epochs=1, patches_per_epoch=1, patch=32, base=4, k=3)
-    first = open_run(p)
-    fit = first.start()
-    for _ in fit.run(first.results.part/'last.ckpt', first.about): pass
-    weights = str(first.finish(fit, first.score(fit))/'weights.safetensors')
-    open_run(p | dict(name='two', init=weights))
+    p = dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='one', epochs=1, patches_per_epoch=1, patch=32, base=4, k=3)
+    first = opened(p)
+    for _ in first.train(): pass
+    first.score()
+    weights = str(first.finish()/'weights.safetensors')
+    opened(p | dict(name='two', init=weights))
     msk = open_volume(volumes/'mask.mrc')[:]
     msk[12:] = 0
     write_mrc(tmp_path/'late.mrc', msk, 10.)
-    with pytest.raises(InputError, match='were trained on slices'): open_run(p | dict(name='three', init=weights, mask=str(tmp_path/'late.mrc')))
+    with pytest.raises(InputError, match='were trained on slices'): opened(p | dict(name='three', init=weights, mask=str(tmp_path/'late.mrc')))
 
 
 def test_what_changed_before_resume(volumes, tmp_path):
     "S9: a tomogram or mask with other voxels is no run to resume. D3: nor is a damaged checkpoint."
     tomo, mask = (shutil.copy(volumes/n, tmp_path/n) for n in ('tomo.mrc', 'mask.mrc'))
-    p = parameters(tomo=tomo, mask=mask, output=tmp_path/'runs', name='run', epochs=2, patches_per_epoch=1, patch=32, base=4, k=3)
-    first = open_run(p)
-    fit = first.start()
-    next(fit.run(first.results.part/'last.ckpt', first.about))
+    p = dict(tomo=tomo, mask=mask, output=tmp_path/'runs', name='run', epochs=2, patches_per_epoch=1, patch=32, base=4, k=3)
+    first = opened(p)
+    next(first.train())
     first.results.lock.release(force=True)
-    assert open_run(p | dict(resume=True)).checkpoint
-    with pytest.raises(InputError, match='was run with batch_size=2, now 1'): open_run(p | dict(resume=True, batch_size=1))
+    assert opened(p | dict(resume=True)).checkpoint
+    with pytest.raises(InputError, match='was run with batch_size=2, now 1'): opened(p | dict(resume=True, batch_size=1))
     changed = open_volume(tomo)[:]
     changed[0, 0, 0] += 1
     write_mrc(tomo, changed, 10.)
-    with pytest.raises(InputError, match='was trained on other voxels'): open_run(p | dict(resume=True))
+    with pytest.raises(InputError, match='was trained on other voxels'): opened(p | dict(resume=True))
     shutil.copy(volumes/'tomo.mrc', tomo)
     whole = (first.results.part/'last.ckpt').read_bytes()
     for content in (b'', whole[:1000], b'not a checkpoint'):
         (first.results.part/'last.ckpt').write_bytes(content)
-        with pytest.raises(InputError, match='last.ckpt: cannot be read'): open_run(p | dict(resume=True))
+        with pytest.raises(InputError, match='last.ckpt: cannot be read'): opened(p | dict(resume=True))
     torch.save(dict(net=1), first.results.part/'last.ckpt')
-    with pytest.raises(InputError, match='is no checkpoint of a run'): open_run(p | dict(resume=True))
+    with pytest.raises(InputError, match='is no checkpoint of a run'): opened(p | dict(resume=True))
 
 
 def test_papermill_shows_one_sentence(run, bad, tmp_path):
@@ -207,7 +205,7 @@ def test_not_a_number_is_background(bad, volumes):
 
 def test_folder_that_cannot_be_written(bad, volumes):
     with pytest.raises(InputError, match='cannot be written'): open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=bad/'text.mrc'/'out')
-    with pytest.raises(InputError, match='cannot be written'): open_run(parameters(output=bad/'text.mrc'/'out'))
+    with pytest.raises(InputError, match='cannot be written'): opened(dict(output=bad/'text.mrc'/'out'))
 
 
 def test_disk_too_full(monkeypatch, bad, volumes):

@@ -11,16 +11,13 @@ from safetensors.torch import load_file
 
 TRAIN = """
 import ast, sys
-from pathlib import Path
-import nbformat
+from membrane_nb.options import TrainOptions
 from membrane_nb.training import open_run
-cells = nbformat.read('nbs/03_train.ipynb', 4).cells
-exec(next(c for c in cells if 'parameters' in c.metadata.get('tags', [])).source, p := {})
-p = {n: p[n] for n in p['__annotations__']} | dict(patches_per_epoch=4, patch=32, k=3, base=4, dropout=.1, schedule='constant') | ast.literal_eval(sys.argv[1])
-run = open_run(p)
-fit = run.start()
-for row in fit.run(run.results.part/'last.ckpt', run.about): print(row['epoch'], flush=True)
-run.finish(fit, run.score(fit))
+p = dict(patches_per_epoch=4, patch=32, k=3, base=4, dropout=.1, schedule='constant') | ast.literal_eval(sys.argv[1])
+run = open_run(TrainOptions(**p))
+for row in run.train(): print(row['epoch'], flush=True)
+run.score()
+run.finish()
 """
 def train(volumes, output, **p):
     p = dict(tomo=str(volumes/'tomo.mrc'), mask=str(volumes/'mask.mrc'), output=str(output), name='run') | p
