@@ -33,7 +33,7 @@ def cell(): return Tomo(*phantom((12, 160, 176), seed=781), name='cell', density
 def shipped(): return fuse_batchnorm(load_unet(pretrained()))
 
 
-def slab_of(cell, k): return next(slabs(cell.vol, cell.scale, k, range(6, 7)))[1]
+def slab_of(cell, k): return cell.slab(6, k)
 
 
 @pytest.mark.parametrize('precision, largest', [('fp32', 1e-4), ('bf16', .1), ('int8', .4)])
@@ -372,7 +372,7 @@ def test_the_dice_of_a_volume_stays(shared, shipped):
     zs = range(4, 96, 23)
     dice = []
     for net in (Torch(shipped), fast):
-        probs = [predict_slice(net, next(slabs(vol, tomo.scale, 7, range(z, z + 1)))[1]).sigmoid().numpy() for z in zs]
+        probs = [predict_slice(net, tomo.slab(z, 7)).sigmoid().numpy() for z in zs]
         dice.append(scores(tally(np.stack(probs), np.stack([msk[z] for z in zs])), .5)['dice'])
     assert abs(dice[0] - dice[1]) < .003
 
@@ -384,7 +384,7 @@ def test_the_dice_of_pictures_stays(shared, shipped):
     counts = [0] * len(engines)
     for img, msk in zip(drawn['images'], drawn['masks']):
         tomo = Tomo(np.repeat(img[None].astype(np.float32), 7, 0), density='dark')
-        slab = next(slabs(tomo.vol, tomo.scale, 7, range(3, 4)))[1]
+        slab = tomo.slab(3, 7)
         for i, net in enumerate(engines): counts[i] = counts[i] + tally(predict_slice(net, slab).sigmoid().numpy(), (msk > 0).astype(np.uint8))
     dice = [scores(c, .5)['dice'] for c in counts]
     assert abs(dice[1] - dice[0]) < .003 and abs(dice[2] - dice[0]) < .003
