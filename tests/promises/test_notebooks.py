@@ -1,11 +1,10 @@
 "The notebooks are the software: they run, they are clean, the library is what they export, and papermill is obeyed."
 import json, os, shutil
-from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import numpy as np
 import pytest
-from conftest import ROOT, SHARED
+from conftest import ROOT, SHARED, forks
 from nbclient import NotebookClient
 from outputs import differs, shown
 from membrane_nb.split import read_parts
@@ -54,23 +53,16 @@ def execute(path, output):
     nb = nbformat.read(path, 4)
     env = os.environ | dict(MEMBRANE_OUTPUT=str(output), OMP_NUM_THREADS='1', IN_TEST='1')
     place = output if path.name == 'index.ipynb' else ROOT/'nbs'
+    forks()
     client = NotebookClient(nb, timeout=1200, kernel_name='python3', resources=dict(metadata=dict(path=str(place))))
     client.execute(env=env)
     return nb
 
 
-@pytest.fixture(scope='session')
-def executed(tmp_path_factory):
-    "A future of every page: two kernels at a time, the slowest pages first."
-    pages = sorted(NOTEBOOKS, key=lambda name: name not in ('03_train.ipynb', 'index.ipynb', '04_infer.ipynb'))
-    with ThreadPoolExecutor(2) as pool:
-        yield {name: pool.submit(execute, ROOT/'nbs'/name, tmp_path_factory.mktemp('page')) for name in pages}
-
-
 @pytest.mark.parametrize('name', NOTEBOOKS)
-def test_notebook_runs_and_shows_what_is_stored(executed, name):
+def test_notebook_runs_and_shows_what_is_stored(tmp_path, name):
     "Every page runs, and what its cells return is what the reader sees in the stored page."
-    now = executed[name].result()
+    now = execute(ROOT/'nbs'/name, tmp_path)
     stored = nbformat.read(ROOT/'nbs'/name, 4)
     stale = []
     for i, (cell, then) in enumerate(zip(now.cells, stored.cells)):

@@ -3,7 +3,7 @@ import io, os, signal, subprocess, sys
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, python
 from membrane_nb.checks import InputError
 from membrane_nb.infer import open_job
 from membrane_nb.results import Results
@@ -21,7 +21,7 @@ run.finish()
 """
 def train(volumes, output, **p):
     p = dict(tomo=str(volumes/'tomo.mrc'), mask=str(volumes/'mask.mrc'), output=str(output), name='run') | p
-    return subprocess.Popen([sys.executable, '-c', TRAIN, repr(p)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    return subprocess.Popen([*python(), '-c', TRAIN, repr(p)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
 def test_killed_and_resumed(volumes, tmp_path):
@@ -111,7 +111,7 @@ def test_killed_segmentation_leaves_the_last_result(volumes, tmp_path):
     place = dict(tomo=volumes/'tomo.mrc', weights=volumes/'weights.pt', output=tmp_path/'out')
     open_job(**place, device='cpu').run(pictures=False)
     before = {p.name: p.read_bytes() for p in (tmp_path/'out').iterdir()}
-    killed = subprocess.Popen([sys.executable, '-c', SEGMENT, *map(str, place.values())], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    killed = subprocess.Popen([*python(), '-c', SEGMENT, *map(str, place.values())], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     while killed.stdout.readline().strip() != '5': pass
     with pytest.raises(InputError, match='another run writes there now'): open_job(**place, device='cpu', overwrite=True).results.begin()
     killed.kill()
