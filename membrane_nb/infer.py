@@ -429,7 +429,7 @@ def segment(
     **options,        # of `SegmentOptions`
 )->Result:
     "Find the membranes of a tomogram; nothing is left of work that is stopped."
-    job = open_job(tomo, weights=root, mask=mask, **options)
+    job = open_job(tomo, root, mask=mask, **options)
     try:
         say(*job.notes)
         folder = job.run()
