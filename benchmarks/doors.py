@@ -1,6 +1,6 @@
 """Examples and doors for `benchmarks/fuzz.py`. A door writes damaged copies of examples into `at/user` or `at/work`, and gives the function that opens
 them as a user would. That function may give another, which checks what came of it."""
-import inspect, json, os, pickle, shutil
+import json, os, pickle, shutil
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from membrane_nb import engine, training as train
 from membrane_nb.checks import check_parameters
-from membrane_nb.cli import membrane_infer
+from membrane_nb.cli import membrane
 from membrane_nb.data import Tomo
 from membrane_nb.split import read_parts
 from membrane_nb.infer import open_job
@@ -93,20 +93,16 @@ def train_small(output, p):
 def segment(at, tomo='', weights='', **options):
     "Segment a tomogram without pictures."
     options = dict(output=at/'work'/'out', device='cpu', engine='torch', min_size=0.) | options
-    folder = open_job(tomo or EXAMPLES/'tomo0.mrc', weights or EXAMPLES/'flat.pt', **options).run(pictures=False)
+    folder = open_job(tomo or EXAMPLES/'tomo0.mrc', weights=weights or EXAMPLES/'flat.pt', **options).run(pictures=False)
     return lambda: check_result(folder)
 
 def segment_all(tomograms, output, weights, **options):
     "A run over many tomograms, in this process: no dask cluster is started."
-    many = open_many(tomograms, output, weights, device='cpu', engine='torch', min_size=0., pictures=False, **options)
+    many = open_many(tomograms, output, weights=weights, device='cpu', engine='torch', min_size=0., pictures=False, **options)
     many._make_output()
     for item in many.todo:
-        many.rows.append(segment_item(item, many.folder_of(item), many.options, many.asked, pictures=False))
+        many.rows.append(segment_item(item, many.folder_of(item), many.options, many.asked))
     write_report(many.output, many.rows)
-
-def known(function, given):
-    "Those options that a function has."
-    return {name: value for name, value in given.items() if name in inspect.signature(function).parameters}
 
 # ---- what came of it
 
@@ -154,7 +150,7 @@ def mrc(at, rng):
     damage_mrc(path, rng)
     pixel = pick(rng, (0., 10.))
     if rng.random() < .6: return lambda: Tomo.open(path, pixel=pixel) and None
-    return lambda: segment(at, path, pixel=pixel, format=pick(rng, ('mrc', 'zarr')), density=pick(rng, ('auto', 'bright')))
+    return lambda: segment(at, path, voxel_size=pixel, format=pick(rng, ('mrc', 'zarr')), contrast=pick(rng, ('auto', 'bright')))
 
 @door
 def mask(at, rng):
@@ -163,7 +159,7 @@ def mask(at, rng):
     if rng.random() < .2: damage_mrc(path, rng)
     odd = dict(ignore=pick(rng, ('auto', 'none', '1', '2', '-1', '0', '128', 'x', '')), label=pick(rng, ('', '', '1', '1,3', '255', 'x', '-128')))
     odd |= dict(empty=pick(rng, ('auto', 'background', 'unlabelled', 'x')), trust_mask=bool(rng.integers(2)))
-    if rng.random() < .5: return lambda: segment(at, mask=path, **known(open_job, odd))
+    if rng.random() < .5: return lambda: segment(at, mask=path, **odd)
     odd = {name: value for name, value in odd.items() if name in parameters('03_train')}
     return lambda: train_small(at/'work', odd | dict(mask=str(path), ignore_beyond=pick(rng, (0., 8., 1e5)), epochs=1))
 
@@ -250,7 +246,7 @@ def recipe(at, rng):
 
 @door
 def odd_parameters(at, rng):
-    page, opener = pick(rng, (('03_train', open_training), ('04_infer', open_job), ('04_many', open_many), ('04_infer', membrane_infer)))
+    page, opener = pick(rng, (('03_train', open_training), ('04_infer', open_job), ('04_many', open_many), ('04_infer', membrane)))
     declared = parameters(page)
     kinds = {name: type(value) for name, value in declared.items()}
     place = dict(tomo=str(EXAMPLES/'tomo0.mrc'), mask=str(EXAMPLES/'mask.mrc'), weights=str(EXAMPLES/'flat.pt'), tomograms=str(EXAMPLES/'data'))
@@ -259,9 +255,9 @@ def odd_parameters(at, rng):
     if rng.random() < .9: odd = {name: value for name, value in odd.items() if name not in place and name not in ('scheduler', 'init', 'manifest')}
     given = declared | place | odd | dict(__annotations__=kinds)
     if opener is open_training: return lambda: train.open_run(check_parameters(given, RecipeOptions)) and None
-    if opener is not membrane_infer: return lambda: opener(**check_parameters(given)) and None
-    typed = {name: value for name, value in known(membrane_infer, given).items() if type(value) is kinds[name]}
-    return lambda: membrane_infer(**typed)
+    if opener is not membrane: return lambda: opener(**dict(check_parameters(given, MODELS[page]))) and None
+    words = [f'--{name}={given[name]}' for name in declared if type(given[name]) is not bool]
+    return lambda: membrane(['segment', *words])
 
 @door
 def checkpoint(at, rng):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from membrane_nb.training import train
-from membrane_nb.cli import membrane_infer
+from membrane_nb.cli import membrane
 from membrane_nb.results import Results
 from membrane_nb.mrc import write_mrc
 from membrane_nb.pyramid import write_zarr
@@ -35,21 +35,21 @@ def train_longer(data, folder, first, resume=False):
     train_one(data, folder, False, not first, **options)
 
 def segment(data, folder, first, resume=False, **options):
-    "`membrane_infer`"
+    "`membrane segment`"
     infer(tomo=data/'tomo0.mrc', output=folder/'out', threshold=.3 if first else .5, overwrite=True, weights=data/'flat.pt', **options)
 
 def segment_zarr(data, folder, first, resume=False):
-    "`membrane_infer --format zarr`"
+    "`membrane segment --format zarr`"
     segment(data, folder, first, format='zarr')
 
 def segment_folder(data, folder, first, resume=False):
-    "`membrane_infer` for a folder of tomograms; it goes on where it was."
+    "`membrane segment` for a folder of tomograms; it goes on where it was."
     infer(tomo=data/'data', output=folder/'many', workers=1, weights=data/'flat.pt')
 
 def infer(**options):
     "The command with its words."
-    words = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
-    membrane_infer(device='cpu', engine='torch', min_size=0., **words)
+    words = ['--overwrite'] * options.pop('overwrite', False) + [f'--{name}={value}' for name, value in options.items()]
+    membrane(['segment', '--device=cpu', '--engine=torch', '--min_size=0', *words])
 
 def make_store(data, folder, first, resume=False):
     "`write_zarr`, by a program of the user."

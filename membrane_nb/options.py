@@ -45,9 +45,12 @@ class Options(BaseModel):
         "The same options with some others, not checked again."
         return self.model_copy(update=given)
 
-    def record(self)->dict: # name to value
+    def record(self,
+        kind:type=None, # of which the options are wanted; None: all of them
+    )->dict: # name to value
         "The options as records and cards keep them, under the names of version 0.1."
-        return {earlier_name(name, field): getattr(self, name) for name, field in type(self).model_fields.items()}
+        fields = (kind or type(self)).model_fields
+        return {earlier_name(name, field): getattr(self, name) for name, field in fields.items()}
 
     @classmethod
     def names(cls,
@@ -226,7 +229,7 @@ class RecipeOptions(TrainOptions):
 
 # %% ../nbs/toolbox/02_options.ipynb #c1657652
 def present_names(
-    record:dict, # options of a training, as a card or a checkpoint of any version keeps them
+    record:dict, # options as a card, a checkpoint or a result of any version keeps them
 )->dict:
     "The same record under the names of today."
     now = {earlier_name(name, field): name for name, field in RecipeOptions.model_fields.items()}

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from .checks import InputError
-from .data import Tomo, slabs
+from .data import Tomo
 from .fit import Fit, evaluate
 from .mask import slices_in_words
 from .metrics import choose_threshold, scores
@@ -149,7 +149,7 @@ def show_validation(
     shown = zs[np.unique(np.linspace(0, len(zs) - 1, n).astype(int))].tolist()
     imgs, below = [], []
     for z in shown:
-        _, slab = next(slabs(tomo.vol, tomo.scale, net.k, range(z, z + 1)))
+        slab = tomo.slab(z, net.k)
         prob = tomo.no_blank(predict_slice(tiled, slab).sigmoid().cpu().numpy(), z)
         img = slab[net.k // 2]
         grey = to_uint8(img, *limits)

@@ -55,14 +55,14 @@ TOMOGRAMS = {'missing.mrc': 'no such file', 'text.mrc': 'is not an MRC file', 'c
              'complex.mrc': 'holds complex numbers', 'flat.mrc': '2D data', 'constant.mrc': 'wanted a tomogram with contrast',
              'zip.mrc': 'is not an MRC file', 'folder.mrc': 'is a folder', 'fifo.mrc': 'is not a regular file', 'huge.mrc': 'is truncated',
              'extended.mrc': 'extended header', 'turned.mrc': 'order (1, 1, 1)', 'none.mrc': 'wanted a tomogram with contrast',
-             'oblong.mrc': 'voxels of 10 x 5 x 2 Å; wanted one size', 'nan.mrc': 'the parameter pixel', 'negative.mrc': 'the parameter pixel'}
+             'oblong.mrc': 'voxels of 10 x 5 x 2 Å; wanted one size', 'nan.mrc': 'the parameter voxel_size', 'negative.mrc': 'the parameter voxel_size'}
 MASKS = {'other.mrc': 'wanted (24, 96, 80), as the tomogram', 'none.mrc': 'has no membrane voxel', 'soft.mrc': 'holds the value 0.5',
          'below.mrc': 'holds the value -3', 'missing.mrc': 'no such file'}
 
 
 @pytest.mark.parametrize('name', TOMOGRAMS)
 def test_a_tomogram_is_refused_at_every_door(bad, volumes, name):
-    for door in (lambda: open_job(bad/name, volumes/'weights.pt', bad/'out', device='cpu'),
+    for door in (lambda: open_job(bad/name, weights=volumes/'weights.pt', output=bad/'out', device='cpu'),
                  lambda: read_parts(str(bad/name), str(volumes/'mask.mrc'), '', 7)):
         with pytest.raises(InputError) as e: door()
         assert name in str(e.value) and TOMOGRAMS[name] in str(e.value) and '\n' not in str(e.value)
@@ -80,7 +80,7 @@ def test_command_line_refuses_a_tomogram(run, bad, volumes, name):
 
 def test_the_parameter_pixel_is_the_way_on(bad, volumes):
     for name in ('oblong.mrc', 'nan.mrc'):
-        assert open_job(bad/name, volumes/'weights.pt', bad/'out', device='cpu', pixel=10.).tomo.pixel == 10
+        assert open_job(bad/name, weights=volumes/'weights.pt', output=bad/'out', device='cpu', voxel_size=10.).tomo.pixel == 10
 
 
 @pytest.mark.parametrize('name', MASKS)
@@ -93,7 +93,7 @@ def test_a_mask_named_as_tomogram(volumes):
     "S9: the mask is no tomogram, and one file is not both."
     for name in ('mask.mrc', 'tomo.mrc'):
         with pytest.raises(InputError, match='wanted two files'): read_parts(str(volumes/name), str(volumes/name), '', 7)
-    with pytest.raises(InputError, match='different values, as a mask does|wanted a tomogram with contrast'): open_job(volumes/'mask.mrc', volumes/'weights.pt', volumes/'no')
+    with pytest.raises(InputError, match='different values, as a mask does|wanted a tomogram with contrast'): open_job(volumes/'mask.mrc', weights=volumes/'weights.pt', output=volumes/'no')
 
 
 def test_too_few_slices_for_the_split(bad):
@@ -137,7 +137,7 @@ def test_training_refuses_a_parameter(tmp_path, given, said):
 
 @pytest.mark.parametrize('given, said', [
     (dict(threshold=1.5), 'threshold'), (dict(tile=100), 'a multiple of 16'), (dict(min_size=1e300), 'min_size'), (dict(device='hpu'), 'device'),
-    (dict(density='grey'), 'density'), (dict(pixel=-1.), 'pixel'), (dict(output='o' * 300), 'is too long for the name')])
+    (dict(contrast='grey'), 'contrast'), (dict(voxel_size=-1.), 'voxel_size'), (dict(output='o' * 300), 'is too long for the name')])
 def test_inference_refuses_a_parameter(volumes, tmp_path, monkeypatch, given, said):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=said): open_job(**(dict(tomo=volumes/'tomo.mrc', weights=volumes/'weights.pt', output='out') | given))
@@ -191,20 +191,20 @@ def test_papermill_shows_one_sentence(run, bad, tmp_path):
 
 @pytest.mark.parametrize('name, said', [('other.pt', 'wanted the weights of a U-Net'), ('text.mrc', 'cannot be read'), ('missing.pt', 'no such file'), ('folder.mrc', 'is a folder')])
 def test_weights_that_do_not_fit(bad, volumes, name, said):
-    with pytest.raises(InputError, match=said): open_job(volumes/'tomo.mrc', bad/name, bad/'out')
+    with pytest.raises(InputError, match=said): open_job(volumes/'tomo.mrc', weights=bad/name, output=bad/'out')
 
 
 def test_not_a_number_is_background(bad, volumes):
     "NaN and infinite voxels are counted, said, and segmented as background grey."
     vol = open_volume(volumes/'tomo.mrc')[:]
     vol[3, 10:20, 10:20], vol[5, 0, 0] = np.nan, np.inf
-    job = open_job(write_mrc(bad/'holes.mrc', vol, 10.).path, volumes/'weights.pt', bad/'out', device='cpu')
+    job = open_job(write_mrc(bad/'holes.mrc', vol, 10.).path, weights=volumes/'weights.pt', output=bad/'out', device='cpu')
     assert 'holes.mrc: 101 voxels are NaN or infinite; they are treated as background' in job.notes
     assert np.isfinite(open_volume(job.run(pictures=False)/'prob.mrc')[:]).all()
 
 
 def test_folder_that_cannot_be_written(bad, volumes):
-    with pytest.raises(InputError, match='cannot be written'): open_job(volumes/'tomo.mrc', volumes/'weights.pt', bad/'text.mrc'/'out')
+    with pytest.raises(InputError, match='cannot be written'): open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=bad/'text.mrc'/'out')
     with pytest.raises(InputError, match='cannot be written'): opened(dict(output=bad/'text.mrc'/'out'))
 
 
@@ -213,7 +213,7 @@ def test_disk_too_full(monkeypatch, bad, volumes):
     old = write_mrc(bad/'prob.mrc', np.ones((2, 3, 4), np.float32))
     usage = namedtuple('usage', 'total used free')
     monkeypatch.setattr(shutil, 'disk_usage', lambda p: usage(10**9, 10**9 - 1000, 1000))
-    with pytest.raises(InputError, match='has room for 1,000 bytes; the result needs'): open_job(volumes/'tomo.mrc', volumes/'weights.pt', bad/'out', device='cpu')
+    with pytest.raises(InputError, match='has room for 1,000 bytes; the result needs'): open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=bad/'out', device='cpu')
     with pytest.raises(InputError, match='needs 2,916,001,024'), new_mrc(bad/'prob.mrc', (900, 900, 900), np.float32): pass
     assert (old[:] == 1).all() and not list(bad.glob('.*'))
 
