@@ -23,8 +23,9 @@ demo: env
 	$(BIN)/papermill nbs/04_infer.ipynb build/demo/shipped.ipynb -r output build/demo/shipped_membranes -p overwrite True
 	@$(BIN)/python benchmarks/demo.py
 
+# two processes of one thread each; the one that has nothing left takes from the other
 test: env
-	$(BIN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist worksteal
 
 # breaks every page on purpose and prints what no lesson or test notices; half an hour
 mutants: env

@@ -1,24 +1,45 @@
 "What the tests share, and the closing line `N passed, N failed`."
-import os, subprocess, sys
+import atexit, os, subprocess, sys, tempfile
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import Forks
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent/'shared'/'data'
+PYTHON = 'membrane', 'membrane_infer', 'papermill', 'nbdev_clean', 'nbdev_export', 'nbdev_test', 'torchrun' # commands that are Python
+
+
+@cache
+def forks():
+    "The process that forks for each command, started when it is first wanted."
+    folder = tempfile.TemporaryDirectory(prefix='forks_')
+    forks = Forks(Path(folder.name))
+    atexit.register(lambda: (forks.end(), folder.cleanup()))
+    return forks
+
+
+def python():
+    "The words that start a Python which has loaded torch already, as `sys.executable` starts one that has not."
+    return forks().words
 
 
 @pytest.fixture(scope='session')
 def run(tmp_path_factory):
     "Run a command of this environment in a folder (the repository by default); results without a name go to a temporary folder."
     elsewhere = str(tmp_path_factory.mktemp('output'))
-    def run(*args, cwd=ROOT, **env):
-        path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
-        return subprocess.run([str(a) for a in args], cwd=cwd, capture_output=True, text=True,
-                              env=os.environ | dict(PATH=path, MEMBRANE_OUTPUT=elsewhere) | env)
+    port = 29500 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:]) # of torchrun, one for each process of the tests
+    bin = Path(sys.executable).parent
+    def run(*args, cwd=ROOT, **more):
+        first, *rest = map(str, args)
+        env = os.environ | dict(PATH=f'{bin}{os.pathsep}{os.environ["PATH"]}', MEMBRANE_OUTPUT=elsewhere, PET_MASTER_PORT=str(port)) | more
+        if first == sys.executable: return forks().run(rest, cwd, env)
+        if first in PYTHON: return forks().run([str(bin/first), *rest], cwd, env)
+        return subprocess.run([first, *rest], cwd=cwd, capture_output=True, text=True, env=env)
     return run
 
 
@@ -44,12 +65,11 @@ def shared():
     return SHARED
 
 
-def parameters(**given):
-    "The parameters of 03_train."
-    import nbformat
-    cells = nbformat.read(ROOT/'nbs'/'03_train.ipynb', 4).cells
-    exec(next(c for c in cells if 'parameters' in c.metadata.get('tags', [])).source, p := {})
-    return {n: p[n] for n in p['__annotations__']} | {n: str(v) if isinstance(v, os.PathLike) else v for n, v in given.items()}
+def opened(given):
+    "A run of training that is opened with these options."
+    from membrane_nb.options import RecipeOptions
+    from membrane_nb.training import open_run
+    return open_run(RecipeOptions(**given))
 
 
 def content(folder):
@@ -62,5 +82,6 @@ def pytest_runtest_logreport(report):
     if report.when == 'call' or report.outcome != 'passed': _outcomes[report.outcome] += 1
 
 def pytest_unconfigure(config):
+    if hasattr(config, 'workerinput'): return # one of several processes; the first one counts for all
     skipped = f', {_outcomes["skipped"]} skipped' * bool(_outcomes['skipped'])
     print(f'{_outcomes["passed"]} passed, {_outcomes["failed"]} failed{skipped}')

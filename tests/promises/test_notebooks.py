@@ -1,11 +1,10 @@
 "The notebooks are the software: they run, they are clean, the library is what they export, and papermill is obeyed."
 import json, os, shutil
-from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import numpy as np
 import pytest
-from conftest import ROOT, SHARED
+from conftest import ROOT, SHARED, forks
 from nbclient import NotebookClient
 from outputs import differs, shown
 from membrane_nb.split import read_parts
@@ -54,23 +53,16 @@ def execute(path, output):
     nb = nbformat.read(path, 4)
     env = os.environ | dict(MEMBRANE_OUTPUT=str(output), OMP_NUM_THREADS='1', IN_TEST='1')
     place = output if path.name == 'index.ipynb' else ROOT/'nbs'
+    forks()
     client = NotebookClient(nb, timeout=1200, kernel_name='python3', resources=dict(metadata=dict(path=str(place))))
     client.execute(env=env)
     return nb
 
 
-@pytest.fixture(scope='session')
-def executed(tmp_path_factory):
-    "A future of every page: two kernels at a time, the slowest pages first."
-    pages = sorted(NOTEBOOKS, key=lambda name: name not in ('03_train.ipynb', 'index.ipynb', '04_infer.ipynb'))
-    with ThreadPoolExecutor(2) as pool:
-        yield {name: pool.submit(execute, ROOT/'nbs'/name, tmp_path_factory.mktemp('page')) for name in pages}
-
-
 @pytest.mark.parametrize('name', NOTEBOOKS)
-def test_notebook_runs_and_shows_what_is_stored(executed, name):
+def test_notebook_runs_and_shows_what_is_stored(tmp_path, name):
     "Every page runs, and what its cells return is what the reader sees in the stored page."
-    now = executed[name].result()
+    now = execute(ROOT/'nbs'/name, tmp_path)
     stored = nbformat.read(ROOT/'nbs'/name, 4)
     stale = []
     for i, (cell, then) in enumerate(zip(now.cells, stored.cells)):
@@ -140,7 +132,7 @@ def test_fine_tuning_on_a_few_slices(run, volumes, tmp_path):
     msk = open_volume(volumes/'mask.mrc')[:].copy()
     msk[[z for z in range(24) if z not in (3, 12, 20)]] = 0
     write_mrc(tmp_path/'few.mrc', msk, 10.)
-    done = papermill(run, '03_train.ipynb', tmp_path/'out.ipynb', tomo=volumes/'tomo.mrc', mask=tmp_path/'few.mrc', init='pretrained', near=20,
+    done = papermill(run, '03_train.ipynb', tmp_path/'out.ipynb', tomo=volumes/'tomo.mrc', mask=tmp_path/'few.mrc', init='pretrained', ignore_beyond=20,
                      name='tuned', output=tmp_path, epochs=1, patches_per_epoch=4, patch=32)
     assert done.returncode == 0, done.stderr[-3000:]
     card = json.loads((tmp_path/'tuned'/'card.json').read_text())
@@ -174,18 +166,6 @@ def test_a_misspelt_parameter_stops_the_run(run, tmp_path, nb):
     assert done.returncode != 0
     assert 'parameter epohcs: unknown; wanted one of' in done.stderr
     assert not (tmp_path/'none').exists()
-
-
-def test_every_recipe_is_known():
-    "Each name in a recipe is a parameter of 03_train, and of the type it has there."
-    import yaml
-    cell = next(c for c in nbformat.read(ROOT/'nbs'/'03_train.ipynb', 4).cells if 'parameters' in c.metadata.get('tags', []))
-    exec(cell.source, known := {})
-    recipes = list((ROOT/'recipes').rglob('*.yaml'))
-    assert {p.stem for p in recipes} >= {'quick', 'local', 'full', 'baseline'}
-    for path in recipes:
-        for name, value in yaml.safe_load(path.read_text()).items():
-            assert type(value) is known['__annotations__'][name], (path.name, name)
 
 
 def test_a_tomogram_without_a_mask_is_looked_at(run, volumes, tmp_path):

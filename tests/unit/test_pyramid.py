@@ -103,7 +103,7 @@ def test_a_block_that_fails(cell, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import membrane_nb.omezarr as v
+import membrane_nb.pyramid as v
 here, when = sys.argv[1:]
 def dies(*args): os.kill(os.getpid(), signal.SIGKILL)
 if when == 'end':

@@ -1,0 +1,134 @@
+"""A Python that has loaded torch already, for the commands of the tests and for the kernels of pages.
+
+Each command is a process of its own, and would load torch for three seconds; more than a hundred are started. So one process, which runs none
+of our code, loads what comes from others, and forks where a command is wanted. The fork gets the words, folder, environment and open files of
+the command, and runs it as Python would; then it ends.
+
+    python forked.py SOCKET                   serves; `Forks` starts it
+    python -S forked.py SOCKET WORD ...       stands for `python WORD ...`, as the kernel of a page does"""
+import json, os, runpy, select, signal, socket, sys, time
+
+LOADED = ('torch', 'scipy.ndimage', 'scipy.stats', 'skimage.measure', 'skimage.morphology', 'pydantic', 'mrcfile', 'safetensors.torch', 'matplotlib.pyplot',
+          'fastcore.all', 'IPython', 'ipykernel.kernelapp', 'plotly.graph_objects', 'ipywidgets', 'openvino', 'trimesh', 'tqdm', 'filelock', 'papermill.cli', 'nbdev.test')
+
+
+def ask(path, words, folder, env, files):
+    "The connection to a new process that runs Python with these words."
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    socket.send_fds(connection, [b'.'], files)
+    connection.sendall(json.dumps([words, folder, env]).encode() + b'\n')
+    return connection
+
+
+def serve(path):
+    "Fork for each that asks, and say how its process ended; a process ends with whoever asked. Returns in the forks alone: the words."
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(64)
+    asked = {}
+    while os.getppid() != 1:
+        while any(asked.values()) and (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            connection = next(c for c, pid in asked.items() if pid == ended[0])
+            try: connection.sendall(f'{os.waitstatus_to_exitcode(ended[1])}\n'.encode())
+            except OSError: pass # nobody waits any longer
+            asked.pop(connection).bit_length(), connection.close()
+        for ready in select.select([listener, *asked], [], [], .02 if asked else 1)[0]:
+            if ready is not listener: # it closed its end
+                if not ready.recv(99): os.kill(asked[ready], signal.SIGKILL)
+                continue
+            connection = listener.accept()[0]
+            files = socket.recv_fds(connection, 1, 3)[1]
+            words, folder, env = json.loads(connection.makefile().readline())
+            pid = os.fork()
+            if not pid:
+                for other in (listener, connection, *asked): other.close()
+                become(folder, env, files)
+                return words
+            for file in files: os.close(file)
+            connection.sendall(f'{pid}\n'.encode())
+            asked[connection] = pid
+    sys.exit()
+
+
+def become(folder, env, files):
+    "Take the folder, environment and open files of a command."
+    for number, file in enumerate(files): os.dup2(file, number)
+    for file in files: os.close(file)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(env)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def as_python(words):
+    "Do what Python does with these words."
+    first, *rest = words
+    sys.path.pop(0) # the folder of this file
+    if first == '-c':
+        sys.path.insert(0, '')
+        sys.argv = ['-c', *rest[1:]]
+        main = sys.modules['__main__'] = type(sys)('__main__')
+        exec(compile(rest[0], '<string>', 'exec'), vars(main))
+    elif first == '-m':
+        sys.path.insert(0, os.getcwd())
+        if rest[0] == 'ipykernel_launcher': sys.modules['matplotlib'].rcParams['backend'] = 'module://matplotlib_inline.backend_inline'
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name='__main__', alter_sys=True)
+    else:
+        sys.path.insert(0, os.path.dirname(first))
+        sys.argv = words
+        runpy.run_path(first, run_name='__main__')
+
+
+def stand_for(path, words):
+    "Ask for a process, hand on the signals, and end as it ended."
+    connection = ask(path, words, os.getcwd(), dict(os.environ), [0, 1, 2])
+    said = connection.makefile()
+    pid = int(said.readline())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): signal.signal(number, lambda number, _: os.kill(pid, number))
+    code = int(said.readline() or 1)
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
+class Forks:
+    "The process that forks, and commands by it."
+    def __init__(self, folder):
+        import subprocess
+        self.path = str(folder/'socket')
+        env = os.environ | dict(OMP_NUM_THREADS='1')
+        self.server = subprocess.Popen([sys.executable, __file__, self.path], env=env, stdin=subprocess.PIPE)
+        while not os.path.exists(self.path):
+            assert self.server.poll() is None, 'the process that forks has ended'
+            time.sleep(.05)
+        kernel = folder/'kernels'/'python3'
+        kernel.mkdir(parents=True)
+        self.words = [sys.executable, '-S', __file__, self.path] # stand for Python
+        words = [*self.words, '-m', 'ipykernel_launcher', '-f', '{connection_file}']
+        (kernel/'kernel.json').write_text(json.dumps(dict(argv=words, display_name='Python 3', language='python')))
+        os.environ['JUPYTER_PATH'] = str(folder) # so kernels are forks
+
+    def run(self, words, folder, env):
+        "As `subprocess.run` with its output captured, of Python with these words."
+        import subprocess, tempfile
+        with tempfile.TemporaryFile('w+') as out, tempfile.TemporaryFile('w+') as err, open(os.devnull) as nothing:
+            with ask(self.path, words, str(folder), dict(env), [nothing.fileno(), out.fileno(), err.fileno()]).makefile() as said:
+                said.readline()
+                code = int(said.readline())
+            out.seek(0), err.seek(0)
+            return subprocess.CompletedProcess(words, code, out.read(), err.read())
+
+    def end(self):
+        self.server.terminate()
+        self.server.wait()
+
+
+if __name__ == '__main__':
+    path, *words = sys.argv[1:]
+    if words: stand_for(path, words)
+    import importlib
+    for name in LOADED: importlib.import_module(name)
+    as_python(serve(path))
