@@ -31,8 +31,9 @@ test: env
 mutants: env
 	$(BIN)/python tests/mutants.py
 
+# without the question about JupyterLab's news
 lab: env
-	$(BIN)/jupyter lab --notebook-dir . nbs/index.ipynb
+	$(BIN)/jupyter lab --LabApp.news_url=None --notebook-dir . nbs/index.ipynb
 
 # the site, in _docs/; needs no network
 docs: env

@@ -17,12 +17,14 @@ from sphinx.cmd.build import main as sphinx
 ROOT = Path(__file__).resolve().parent.parent
 EMPTY = inspect.Parameter.empty
 SECTIONS = {  # page: title, sentence, patterns of its pages
-    'walkthrough': ('The walk-through', 'From a tomogram on disk to a segmented membrane.', ['nbs/0*.ipynb']),
-    'toolbox': ('The toolbox', 'What the pages of the walk-through stand on.', ['nbs/toolbox/*.ipynb']),
-    'evidence': ('The evidence', 'Executed studies: how good it is, and where it fails.', ['nbs/evidence/*.ipynb']),
-    'beyond': ('Beyond one tomogram', 'Many tomograms on many machines.', ['nbs/more/*.ipynb']),
-    'guides': ('Guides', 'For work outside of JupyterLab.', ['docs/cluster.md', 'docs/formats.md']),
-    'contributors': ('For contributors', 'How the software is built and changed.', ['CONTRIBUTING.md', 'docs/design.md', 'docs/style.md', 'CHANGELOG.md'])}
+    'howto': ('How to', 'Your task, in ten to thirty lines.',
+        ['docs/install.md', 'docs/howto_segment.md', 'docs/howto_correct.md', 'docs/howto_cluster.md', 'docs/howto_noisy.md']),
+    'walkthrough': ('Walk-through', 'From a tomogram on disk to a segmented membrane.', ['nbs/0*.ipynb']),
+    'toolbox': ('Toolbox', 'What the pages of the walk-through stand on, from the ground up.', ['nbs/toolbox/*.ipynb']),
+    'more': ('More', 'Many tomograms, on one machine or many, and the commands.', ['nbs/more/*.ipynb']),
+    'evidence': ('Evidence', 'Executed studies: how good it is, where it fails, and how long it takes.', ['nbs/evidence/*.ipynb']),
+    'reference': ('Reference', 'What is fixed: files, weights, options of a cluster.', ['docs/formats.md', 'docs/weights.md', 'docs/cluster.md', 'docs/cite.md']),
+    'contributors': ('Contributors', 'How the software is built and changed.', ['CONTRIBUTING.md', 'docs/design.md', 'docs/style.md', 'CHANGELOG.md'])}
 
 
 def signature(name, symbol):
@@ -117,24 +119,25 @@ def section(pages, out):
 
 
 def sources(out):
-    "Lay out what Sphinx reads: every page in one folder."
-    for path in sorted((ROOT/'nbs').rglob('[!.]*.ipynb')): page(path, out)
-    for path in [*(ROOT/'docs').glob('*.md'), ROOT/'CONTRIBUTING.md', ROOT/'CHANGELOG.md']:
+    "Lay out what Sphinx reads: every page in one folder, so no two pages may have one name."
+    notebooks = sorted((ROOT/'nbs').rglob('[!.]*.ipynb'))
+    texts = [*(ROOT/'docs').glob('*.md'), ROOT/'CONTRIBUTING.md', ROOT/'CHANGELOG.md']
+    names = [path.stem for path in (*notebooks, *texts)] + [*SECTIONS]
+    if twice := {name for name in names if names.count(name) > 1}: sys.exit(f'{", ".join(twice)}: name of two pages; wanted one')
+    for path in notebooks: page(path, out)
+    for path in texts:
         (out/path.name).write_text(local_links(path.read_text(encoding='utf-8')), encoding='utf-8')
     for path in (ROOT/'docs').glob('*.jpg'): shutil.copy(path, out)
     contents = ['```{toctree}', ':hidden:', '']
     for name, (title, said, pages) in SECTIONS.items():
         pages = [out/path.name for pattern in pages for path in sorted(ROOT.glob(pattern))]
-        if not pages: continue
         (out/f'{name}.md').write_text(f'# {title}\n\n{said}\n\n{section(pages, out)}', encoding='utf-8')
         contents.append(name)
-    contents = '\n'.join(contents + ['cite', '```'])
+    contents = '\n'.join(contents + ['```'])
     front = out/'index.ipynb'
-    if front.exists():
-        nb = read_nb(front)
-        nb.cells.append(mk_cell(contents, 'markdown'))
-        write_nb(nb, front)
-    else: (out/'index.md').write_text('# membrane_nb\n\n' + contents.replace(':hidden:\n', ''), encoding='utf-8')
+    nb = read_nb(front)
+    nb.cells.append(mk_cell(contents, 'markdown'))
+    write_nb(nb, front)
 
 
 if __name__ == '__main__':

@@ -18,6 +18,7 @@ html_title = project
 extensions = ['myst_nb']
 myst_enable_extensions = ['dollarmath', 'amsmath', 'colon_fence', 'deflist']
 myst_heading_anchors = 3
+suppress_warnings = ['myst.header']  # a short page has its definitions right below its title
 nb_execution_mode = 'off'
 nb_merge_streams = True
 nb_render_markdown_format = 'myst'

@@ -5,6 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from conftest import ROOT
+from membrane_nb.options import ManyOptions, OneOptions, RecipeOptions
 
 pytest.importorskip('sphinx', reason="Sphinx is not installed: pip install '.[docs]'")
 pytest.importorskip('myst_nb', reason="myst-nb is not installed: pip install '.[docs]'")
@@ -81,6 +82,32 @@ def test_figures_and_parameters_are_shown(pages):
     assert all('requirejs' not in t and 'require.min.js' not in t for t in text.values())
     assert [n for n, t in text.items() if re.search(r'^\| ?-{2,}|^:::|^```', t, re.M)] == []
     assert 'id="api-unet"' in text['02_unet'] and '<th class="head"><p>type</p></th>' in text['02_unet']
+
+
+def texts(): return [*ROOT.glob('*.md'), *(ROOT/'docs').glob('*.md')]
+
+
+def test_every_file_that_a_text_links_is_there():
+    "In the repository; the links of the site are those of `test_every_link_leads_somewhere`."
+    linked = [(path, target) for path in texts() for target in re.findall(r'\]\(([^)#:]+)[#)]', path.read_text(encoding='utf-8'))]
+    assert len(linked) > 40 and [(path.name, target) for path, target in linked if not (path.parent/target).exists()] == []
+
+
+def test_every_option_of_a_how_to_is_one():
+    known = {name for kind in (OneOptions, ManyOptions, RecipeOptions) for name in kind.model_fields} | {'help'}
+    slurm = {'array', 'gres', 'cpus-per-task'}
+    for path in [ROOT/'README.md', ROOT/'docs'/'install.md', *(ROOT/'docs').glob('howto_*.md')]:
+        named = set(re.findall(r'(?<![\w-])--([a-z][\w-]*)', path.read_text(encoding='utf-8')))
+        assert named - known - slurm - {'index-url'} == set(), path.name
+
+
+def test_the_readme_is_read_in_one_breath(): assert len((ROOT/'README.md').read_text(encoding='utf-8').splitlines()) <= 60
+
+
+def test_the_release_is_named_everywhere():
+    version = re.search(r'^version = (.*)', (ROOT/'settings.ini').read_text(), re.M)[1]
+    assert re.search(r'^## (\S+)', (ROOT/'CHANGELOG.md').read_text(), re.M)[1] == version
+    assert f'{{{version}}}' in (ROOT/'docs'/'cite.md').read_text()
 
 
 def test_the_citation_names_the_version():

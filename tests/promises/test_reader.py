@@ -65,7 +65,7 @@ def test_a_notebook_of_ones_own_is_ignored_by_git():
 def test_lab_starts_at_the_root():
     done = subprocess.run(['make', '--dry-run', 'lab'], cwd=ROOT, capture_output=True, text=True)
     line = next(line for line in done.stdout.splitlines() if 'jupyter lab' in line)
-    assert '--notebook-dir .' in line and 'nbs/index.ipynb' in line
+    assert '--notebook-dir .' in line and 'nbs/index.ipynb' in line and '--LabApp.news_url=None' in line
 
 
 @pytest.mark.parametrize('page, work', [('03_train', 'fit.run('), ('04_infer', 'job.run(')])

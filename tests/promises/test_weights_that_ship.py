@@ -116,12 +116,12 @@ def test_the_card_sums_up_its_evidence():
         np.testing.assert_allclose(np.array(list(said[name].values()), float), np.array(list(each[name].values()), float), atol=1e-6)
 
 
-def test_the_readme_quotes_the_card():
+def test_the_page_of_the_weights_quotes_the_card():
     evidence = card_of_the_weights()['evidence']
     mean = lambda n: evidence['phantoms'][n]['mean']
     quotes = [f'{r["dice"]:.3f} ({r["low"]:.3f} to {r["high"]:.3f}) | {r["surface"]:.3f} |' for name, r in evidence.items() if name.endswith('all slices')]
     quotes += [f'{mean("dice"):.3f} (mean) | {mean("surface"):.3f} (mean) |', f'| {evidence["microtubules.mrc"]["percent_called_membrane"]:.2f} % |']
-    said = (ROOT/'README.md').read_text()
+    said = (ROOT/'docs'/'weights.md').read_text()
     assert len(quotes) == 4 and [q for q in quotes if q not in said] == []
 
 
