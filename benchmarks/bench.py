@@ -122,7 +122,7 @@ def step_segment(n, name='auto', precision='auto', device='cpu', threads='0', ba
     def watch():
         while not done.wait(.25): used.append([round(time.perf_counter() - start, 2), round(now_used(), 3)])
     threading.Thread(target=watch, daemon=True).start()
-    job = open_job(path, weights, folder()/f'out{n}', device=device, overwrite=True, engine=name, precision=precision)
+    job = open_job(path, weights=weights, output=folder()/f'out{n}', device=device, overwrite=True, engine=name, precision=precision)
     opened = time.perf_counter() - start
     opening = dict(clock.seconds)
     clock.seconds.clear()

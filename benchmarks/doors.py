@@ -1,6 +1,6 @@
 """Examples and doors for `benchmarks/fuzz.py`. A door writes damaged copies of examples into `at/user` or `at/work`, and gives the function that opens
 them as a user would. That function may give another, which checks what came of it."""
-import inspect, json, os, pickle, shutil
+import json, os, pickle, shutil
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,12 +12,13 @@ from safetensors.torch import save_file
 
 from membrane_nb import engine, training as train
 from membrane_nb.checks import check_parameters
-from membrane_nb.cli import membrane_infer
+from membrane_nb.cli import membrane
 from membrane_nb.data import Tomo
 from membrane_nb.split import read_parts
 from membrane_nb.infer import open_job
 from membrane_nb.plain import phantom
 from membrane_nb.many import open_many, segment_item
+from membrane_nb.options import ManyOptions, OneOptions, RecipeOptions
 from membrane_nb.report import contact_sheet, read_report, report_table, write_report
 from membrane_nb.unet import UNet
 from membrane_nb.mrc import write_mrc
@@ -49,8 +50,7 @@ def make_examples(at):
     for name, state in nets.items(): torch.save(state, at/f'{name}.pt')
     torch.save(flat, at/'legacy.pt', _use_new_zipfile_serialization=False)
     train_small(at/'runs', dict(name='run', epochs=1))
-    stopped = train.open_run(run_parameters(at/'runs', dict(name='stopped')))
-    next(stopped.start().run(stopped.results.part/'last.ckpt', stopped.about))
+    next(open_training(run_parameters(at/'runs', dict(name='stopped'))).train())
     segment_all(at/'data', at/'results', at/'flat.pt')
     train.phantom_parts(**KEPT, folder=at/'phantoms')
     make_int8(at/'small', flat)
@@ -65,11 +65,16 @@ def make_int8(at, state):
 
 # ---- what users do
 
+MODELS = {'03_train': RecipeOptions, '04_infer': OneOptions, '04_many': ManyOptions}
+
 @lru_cache
 def parameters(page):
-    "The parameters of a page, with their defaults."
-    declared = train.page_parameters(ROOT/'nbs'/f'{page}.ipynb')
-    return {name: declared[name] for name in declared['__annotations__']}
+    "What a page, or a recipe for it, may set, with its defaults."
+    return {name: field.default for name, field in MODELS[page].model_fields.items()}
+
+def open_training(given):
+    "Open a run of these options."
+    return train.open_run(RecipeOptions(**given))
 
 def run_parameters(output, p):
     "Parameters of 03_train for a small run."
@@ -78,30 +83,26 @@ def run_parameters(output, p):
 
 def train_small(output, p):
     "A whole run without pictures."
-    run = train.open_run(run_parameters(output, p))
+    run = open_training(run_parameters(output, p))
     run.results.picture = lambda name, draw: []
-    fit = run.start()
-    for _ in fit.run(run.results.part/'last.ckpt', run.about): pass
-    run.finish(fit, run.score(fit))
-    return lambda: check_numbers(fit.best)
+    for _ in run.train(): pass
+    run.score()
+    run.finish()
+    return lambda: check_numbers(run.fit.best)
 
 def segment(at, tomo='', weights='', **options):
     "Segment a tomogram without pictures."
     options = dict(output=at/'work'/'out', device='cpu', engine='torch', min_size=0.) | options
-    folder = open_job(tomo or EXAMPLES/'tomo0.mrc', weights or EXAMPLES/'flat.pt', **options).run(pictures=False)
+    folder = open_job(tomo or EXAMPLES/'tomo0.mrc', weights=weights or EXAMPLES/'flat.pt', **options).run(pictures=False)
     return lambda: check_result(folder)
 
 def segment_all(tomograms, output, weights, **options):
     "A run over many tomograms, in this process: no dask cluster is started."
-    many = open_many(tomograms, output, weights, device='cpu', engine='torch', min_size=0., pictures=False, **options)
+    many = open_many(tomograms, output, weights=weights, device='cpu', engine='torch', min_size=0., pictures=False, **options)
     many._make_output()
     for item in many.todo:
-        many.rows.append(segment_item(item, many.folder_of(item), many.options, many.asked, pictures=False))
+        many.rows.append(segment_item(item, many.folder_of(item), many.options, many.asked))
     write_report(many.output, many.rows)
-
-def known(function, given):
-    "Those options that a function has."
-    return {name: value for name, value in given.items() if name in inspect.signature(function).parameters}
 
 # ---- what came of it
 
@@ -149,7 +150,7 @@ def mrc(at, rng):
     damage_mrc(path, rng)
     pixel = pick(rng, (0., 10.))
     if rng.random() < .6: return lambda: Tomo.open(path, pixel=pixel) and None
-    return lambda: segment(at, path, pixel=pixel, format=pick(rng, ('mrc', 'zarr')), density=pick(rng, ('auto', 'bright')))
+    return lambda: segment(at, path, voxel_size=pixel, format=pick(rng, ('mrc', 'zarr')), contrast=pick(rng, ('auto', 'bright')))
 
 @door
 def mask(at, rng):
@@ -158,9 +159,9 @@ def mask(at, rng):
     if rng.random() < .2: damage_mrc(path, rng)
     odd = dict(ignore=pick(rng, ('auto', 'none', '1', '2', '-1', '0', '128', 'x', '')), label=pick(rng, ('', '', '1', '1,3', '255', 'x', '-128')))
     odd |= dict(empty=pick(rng, ('auto', 'background', 'unlabelled', 'x')), trust_mask=bool(rng.integers(2)))
-    if rng.random() < .5: return lambda: segment(at, mask=path, **known(open_job, odd))
+    if rng.random() < .5: return lambda: segment(at, mask=path, **odd)
     odd = {name: value for name, value in odd.items() if name in parameters('03_train')}
-    return lambda: train_small(at/'work', odd | dict(mask=str(path), near=pick(rng, (0., 8., 1e5)), epochs=1))
+    return lambda: train_small(at/'work', odd | dict(mask=str(path), ignore_beyond=pick(rng, (0., 8., 1e5)), epochs=1))
 
 @door
 def ome_zarr(at, rng):
@@ -202,7 +203,7 @@ def weights(at, rng):
     elif how == 2: torch.save(mutate(torch.load(path), rng), path)
     else: torch.save(odd_numbers(torch.load(path), rng), path)
     if rng.random() < .7: return lambda: segment(at, weights=path)
-    p = pick(rng, (dict(init=str(path)), dict(init=str(EXAMPLES/'flat.pt'), blend=str(path))))
+    p = pick(rng, (dict(init=str(path)), dict(init=str(EXAMPLES/'flat.pt'), average_with=str(path))))
     return lambda: train_small(at/'work', p | dict(epochs=1))
 
 def record(at, rng, name):
@@ -211,7 +212,7 @@ def record(at, rng, name):
     write_json(path.with_name(name), rng)
     if rng.random() < .4: return lambda: segment(at, weights=path)
     p = dict(tomo=str(EXAMPLES/f'tomo{rng.integers(2)}.mrc'), init=str(path), epochs=1)
-    if rng.random() < .4: p |= dict(init='', blend=str(path))
+    if rng.random() < .4: p |= dict(init='', average_with=str(path))
     return lambda: train_small(at/'work', p)
 
 @door
@@ -239,16 +240,13 @@ def recipe(at, rng):
     text = pick(rng, sorted((ROOT/'recipes').glob('*.yaml'))).read_text()
     if rng.random() < .5: path.write_bytes(garble(text, rng))
     else: path.write_text(yaml.safe_dump(mutate(pick(rng, (yaml.safe_load(text), parameters('03_train'))), rng)))
-    safe = run_parameters(at/'work', dict(manifest='', init='', blend='', resume=False))
-    places = {name: safe[name] for name in ('tomo', 'mask', 'output', 'name', 'manifest', 'init', 'blend', 'resume')}
-    def work():
-        os.chdir(ROOT) # the parameters are those of the repository
-        train.open_run(train.parse_command(['-f', str(path)]) | places)
-    return work
+    safe = run_parameters(at/'work', dict(manifest='', init='', average_with='', resume=False))
+    places = {name: safe[name] for name in ('tomo', 'mask', 'output', 'name', 'manifest', 'init', 'average_with', 'resume')}
+    return lambda: open_training(train.read_recipe(path) | places) and None
 
 @door
 def odd_parameters(at, rng):
-    page, opener = pick(rng, (('03_train', train.open_run), ('04_infer', open_job), ('04_many', open_many), ('04_infer', membrane_infer)))
+    page, opener = pick(rng, (('03_train', open_training), ('04_infer', open_job), ('04_many', open_many), ('04_infer', membrane)))
     declared = parameters(page)
     kinds = {name: type(value) for name, value in declared.items()}
     place = dict(tomo=str(EXAMPLES/'tomo0.mrc'), mask=str(EXAMPLES/'mask.mrc'), weights=str(EXAMPLES/'flat.pt'), tomograms=str(EXAMPLES/'data'))
@@ -256,10 +254,10 @@ def odd_parameters(at, rng):
     odd = {pick(rng, list(declared)): pick(rng, ODD) for _ in range(rng.integers(1, 4))}
     if rng.random() < .9: odd = {name: value for name, value in odd.items() if name not in place and name not in ('scheduler', 'init', 'manifest')}
     given = declared | place | odd | dict(__annotations__=kinds)
-    if opener is train.open_run: return lambda: opener(check_parameters(given)) and None
-    if opener is not membrane_infer: return lambda: opener(**check_parameters(given)) and None
-    typed = {name: value for name, value in known(membrane_infer, given).items() if type(value) is kinds[name]}
-    return lambda: membrane_infer(**typed)
+    if opener is open_training: return lambda: train.open_run(check_parameters(given, RecipeOptions)) and None
+    if opener is not membrane: return lambda: opener(**dict(check_parameters(given, MODELS[page]))) and None
+    words = [f'--{name}={given[name]}' for name in declared if type(given[name]) is not bool]
+    return lambda: membrane(['segment', *words])
 
 @door
 def checkpoint(at, rng):
@@ -343,4 +341,4 @@ def in_the_way(at, rng):
     return pick(rng, (
         lambda: segment(at, **again), lambda: segment(at, format='zarr', **again), lambda: segment(at, weights=inside, output=work/'run', **again),
         lambda: write_zarr(work/'new.zarr', np.ones((4, 20, 20), np.float32)) and None, lambda: train_small(work, seen),
-        lambda: train_small(work, seen | dict(init=str(inside))), lambda: train_small(work, seen | dict(blend=str(inside)))))
+        lambda: train_small(work, seen | dict(init=str(inside))), lambda: train_small(work, seen | dict(average_with=str(inside)))))

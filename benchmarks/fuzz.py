@@ -21,7 +21,7 @@ import doors
 import kills
 import membrane_nb.infer
 import numpy as np
-from membrane_nb import training as train
+from membrane_nb import summary
 from membrane_nb.checks import InputError
 from conftest import content
 
@@ -104,7 +104,7 @@ def why_unclear(message, files):
 def serve(pipe):
     "Runs in a process of its own: do the cases that come."
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    membrane_nb.infer.library_commit = train.library_commit = str # to ask git takes longer than a case
+    membrane_nb.infer.library_commit = summary.library_commit = str # to ask git takes longer than a case
     while task := pipe.recv(): pipe.send(try_case(*task))
 
 class Worker:

@@ -3,7 +3,7 @@
 A command works in a folder where the user has notes and, perhaps, an older result. It ends by SIGKILL, at a random moment or at a step on the disk,
 as between two renames. What lies under a name then must be whole, old or new; and the command that is given again (with `resume`, where there is a
 checkpoint) must leave what it leaves when nobody kills it, and nothing else."""
-import io, os, shutil, signal, sys, tempfile, time
+import io, os, shutil, signal, tempfile, time
 from contextlib import redirect_stderr, redirect_stdout
 from hashlib import sha256
 from multiprocessing import get_context
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from membrane_nb import training as train
-from membrane_nb.cli import membrane_infer
+from membrane_nb.training import train
+from membrane_nb.cli import membrane
 from membrane_nb.results import Results
 from membrane_nb.mrc import write_mrc
 from membrane_nb.pyramid import write_zarr
@@ -22,35 +22,34 @@ PATIENCE = 300 # seconds that a command may take
 
 # ---- commands: they have the examples, a folder to work in, and whether they make what is there before the kill
 
-def run_training(data, folder, first, resume=False, **options):
-    "`python -m membrane_nb.training`"
+def train_one(data, folder, first, resume=False, **options):
+    "`membrane train`"
     p = dict(epochs=3, patches_per_epoch=2, patch=32, k=3, base=1, batch_size=1, device='cpu', schedule='constant')
     p |= dict(tomo=data/'tomo0.mrc', mask=data/'mask.mrc', output=folder, name='run')
     p |= dict(seed=int(first), overwrite=True, resume=resume) | options
-    sys.argv = ['train', *(str(word) for pair in p.items() for word in ('-p', *pair))]
-    train.main()
+    train(**p)
 
 def train_longer(data, folder, first, resume=False):
     "More epochs for a run that is finished."
     options = dict(epochs=1) if first else {}
-    run_training(data, folder, False, not first, **options)
+    train_one(data, folder, False, not first, **options)
 
 def segment(data, folder, first, resume=False, **options):
-    "`membrane_infer`"
+    "`membrane segment`"
     infer(tomo=data/'tomo0.mrc', output=folder/'out', threshold=.3 if first else .5, overwrite=True, weights=data/'flat.pt', **options)
 
 def segment_zarr(data, folder, first, resume=False):
-    "`membrane_infer --format zarr`"
+    "`membrane segment --format zarr`"
     segment(data, folder, first, format='zarr')
 
 def segment_folder(data, folder, first, resume=False):
-    "`membrane_infer` for a folder of tomograms; it goes on where it was."
+    "`membrane segment` for a folder of tomograms; it goes on where it was."
     infer(tomo=data/'data', output=folder/'many', workers=1, weights=data/'flat.pt')
 
 def infer(**options):
     "The command with its words."
-    words = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
-    membrane_infer(device='cpu', engine='torch', min_size=0., **words)
+    words = ['--overwrite'] * options.pop('overwrite', False) + [f'--{name}={value}' for name, value in options.items()]
+    membrane(['segment', '--device=cpu', '--engine=torch', '--min_size=0', *words])
 
 def make_store(data, folder, first, resume=False):
     "`write_zarr`, by a program of the user."
@@ -61,7 +60,7 @@ def make_mrc(data, folder, first, resume=False):
     write_mrc(folder/'new.mrc', np.full((20, 300, 300), 2 - first, np.int16), 10.)
 
 COMMANDS = dict( # whether something older is there, and how many of 40 kills
-    train=(run_training, False, 8), train_over=(run_training, True, 7), train_longer=(train_longer, True, 6),
+    train=(train_one, False, 8), train_over=(train_one, True, 7), train_longer=(train_longer, True, 6),
     infer=(segment, False, 3), infer_over=(segment, True, 4), zarr_over=(segment_zarr, True, 4),
     infer_folder=(segment_folder, False, 2), store_over=(make_store, True, 3), mrc_over=(make_mrc, True, 3))
 

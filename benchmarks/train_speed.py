@@ -20,18 +20,20 @@ def new_fit(base, size, batch, patches, precision, workers, device='cpu'):
     from membrane_nb.plain import phantom
     from membrane_nb.sampler import Patches
     from membrane_nb.fit import Fit
+    from membrane_nb.options import TrainOptions
     from membrane_nb.unet import UNet
     cell = Tomo(*phantom((32, 384, 384), seed=0), 'phantom')
     torch.manual_seed(0)
     ds = Patches([(cell, range(32))], patches, size=size, augment='full', device='' if device == 'cpu' else device)
-    return Fit(UNet(base=base).to(device), ds, [], batch_size=batch, precision=precision, workers=workers)
+    options = TrainOptions(batch_size=batch, precision=precision, workers=workers, schedule='cosine')
+    return Fit(UNet(base=base).to(device), ds, [], options)
 
 
 def answer(settings):
     "The process of one way: for each line that comes in, an epoch; its patches a second go out."
     from membrane_nb.devices import share_cores
     fit = new_fit(**settings)
-    print(share_cores(fit.workers), flush=True)
+    print(share_cores(fit.options.workers), flush=True)
     for epoch, line in enumerate(sys.stdin):
         start = time.monotonic()
         fit.train_epoch(epoch)
@@ -81,7 +83,7 @@ def training_speed(base=32, size=256, batch=2, patches=8, rounds=3):
 def stages(base=32, size=256, batch=2, patches=8, precision='fp32'):
     "Milliseconds a patch that each stage of training takes, in this process."
     import torch
-    from membrane_nb import sampler, training as train
+    from membrane_nb import fit as fitting, sampler
     fit = new_fit(base, size, batch, patches, precision, 0)
     fit.train_epoch(0)
     spent = {}
@@ -97,7 +99,7 @@ def stages(base=32, size=256, batch=2, patches=8, precision='fp32'):
     change, sampler._CHANGES['full'] = sampler._CHANGES['full'], lambda *args: sampler._augment(*args)
     sampler._augment = augmented
     changed = [timed(sampler.Patches, '__getitems__', 'cut'), timed(sampler, '_augment', 'augment'),
-               timed(fit.net, 'forward', 'forward'), timed(train, 'loss_sums', 'loss'),
+               timed(fit.net, 'forward', 'forward'), timed(fitting, 'loss_sums', 'loss'),
                timed(torch.Tensor, 'backward', 'backward'), timed(fit.opt, 'step', 'optimiser'),
                timed(fit, 'average', 'moving average')]
     start = time.monotonic()

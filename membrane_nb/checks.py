@@ -115,11 +115,14 @@ def as_kind(
 
 # %% ../nbs/toolbox/01_checks.ipynb #e433a8c2
 def check_parameters(
-    given:dict, # the notebook's `globals()` after papermill's values are in
-)->dict: # the declared parameters with their values
+    given:dict,      # the notebook's `globals()` after papermill's values are in
+    model:type=None, # a class of `Options`, which says what each may be; None: their types alone
+): # the declared parameters: name to value, or of that class
     "The parameters a notebook declares; an undeclared name, or another type, raises `InputError`."
     declared = given['__annotations__']
-    check_known(_injected(given.get('In', [])), declared)
+    injected = _injected(given.get('In', []))
+    if model: return model(**{name: given[name] for name in (*declared, *injected)})
+    check_known(injected, declared)
     for name, kind in declared.items():
         given[name] = as_kind(name, given[name], kind)
     return {name: given[name] for name in declared}

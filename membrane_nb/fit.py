@@ -19,6 +19,7 @@ from .data import slabs
 from .devices import Alone, own_share, sums_of_all
 from .loss import bce_dice, loss_sums
 from .metrics import scores, tally
+from .options import TrainOptions
 from .sampler import Patches, batches
 from .unet import UNet, in_tiles, predict_slice
 from .weights import check_numbers
@@ -61,26 +62,18 @@ def _autocast(
 class Fit:
     "A network in training: what it learns from, how, and how far it is."
     net:UNet
-    patches:Patches           # what it is trained on
-    val:list                  # of (Tomo, range of slices)
-    epochs:int = 5            # to have in the end
-    lr:float = 1e-3           # highest learning rate
-    weight_decay:float = .01  # of AdamW
-    bce_weight:float = .5     # w in w * BCE + (1 - w) * (1 - Dice)
-    batch_size:int = 4        # patches in a step
-    schedule:str = 'cosine'   # cosine or constant
-    ema:float = .99           # decay of the moving average of the weights; 0: none
-    patience:int = 0          # epochs without a better validation loss before it stops; 0: never
-    precision:str = 'fp32'    # fp32 or bf16
-    workers:int = 0           # processes that cut patches, but for a graphics card
+    patches:Patches                  # what it is trained on
+    val:list                         # of (Tomo, range of slices)
+    options:TrainOptions = TrainOptions()
+    team:object = Alone()            # the processes that train together, an `Accelerator`
     history:list = field(default_factory=list) # a dict an epoch
-    best:dict = None          # the state of the best epoch, a copy
-    team:object = Alone()     # the processes that train together, an `Accelerator`
+    best:dict = None                 # the state of the best epoch, a copy
     def __post_init__(self):
+        o = self.options
         self.net.to(memory_format=self.net.layout)
         self.smooth = copy.deepcopy(self.net).requires_grad_(False)
-        self.opt = torch.optim.AdamW(self.net.parameters(), self.lr, weight_decay=self.weight_decay)
-        patches = self.batch_size * self.team.num_processes # in a step
+        self.opt = torch.optim.AdamW(self.net.parameters(), o.lr, weight_decay=o.weight_decay)
+        patches = o.batch_size * self.team.num_processes # in a step
         self.steps = math.ceil(len(self.patches) / patches) # an epoch
 
 # %% ../nbs/toolbox/31_fit.ipynb #c99e8896
@@ -89,11 +82,12 @@ def rate(self,
     step:int, # 0, 1, 2 ... over all epochs
 )->float:
     "The learning rate of a step."
-    if self.schedule == 'constant': return self.lr
-    total = self.steps * self.epochs
+    o = self.options
+    if o.schedule == 'constant': return o.lr
+    total = self.steps * o.epochs
     warm = min(1, (step + 1) / max(1, total // 20))
     fall = (1 + math.cos(math.pi * step / total)) / 2
-    return self.lr * (warm * fall)
+    return o.lr * (warm * fall)
 
 # %% ../nbs/toolbox/31_fit.ipynb #b34d8bd8
 @torch.no_grad()
@@ -113,7 +107,7 @@ def average(self,
     step:int, # 0, 1, 2 ... over all epochs
 ):
     "Bring the moving average of the weights up to date."
-    follow(self.smooth, self.net, min(self.ema, (step + 1) / (step + 10)))
+    follow(self.smooth, self.net, min(self.options.ema, (step + 1) / (step + 10)))
 
 # %% ../nbs/toolbox/31_fit.ipynb #f7dc5194
 @patch_to(Fit)
@@ -123,19 +117,33 @@ def _step(self,
     msk:torch.Tensor, # (batch, 1, y, x)
 )->torch.Tensor: # the loss of the batch
     "One step of the optimiser."
-    device = next(self.net.parameters()).device
-    img = img.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-    msk = msk.to(device, non_blocking=True)
-    with _autocast(self.net, self.precision): logits = self.net(img)
-    sums = sums_of_all(loss_sums(logits, msk), self.team)
-    loss = bce_dice(sums, self.bce_weight)
+    o = self.options
+    img, msk = self._at_hand(img, msk)
     for group in self.opt.param_groups: group['lr'] = self.rate(step)
+    with _autocast(self.net, o.precision): logits = self.net(img)
+    sums = sums_of_all(loss_sums(logits, msk), self.team)
+    loss = bce_dice(sums, o.bce_weight)
     self.opt.zero_grad()
     loss.backward()
-    for weight in self.net.parameters(): weight.grad = self.team.reduce(weight.grad, 'sum')
+    self._add_gradients()
     self.opt.step()
     self.average(step)
     return loss.detach()
+
+@patch_to(Fit)
+def _at_hand(self,
+    img:torch.Tensor, # (batch, k, y, x)
+    msk:torch.Tensor, # (batch, 1, y, x)
+)->tuple: # both
+    "A batch on the device of the network, laid out as it computes fastest."
+    device = next(self.net.parameters()).device
+    img = img.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+    return img, msk.to(device, non_blocking=True)
+
+@patch_to(Fit)
+def _add_gradients(self):
+    "Give all processes the same gradients, the sum of theirs."
+    for weight in self.net.parameters(): weight.grad = self.team.reduce(weight.grad, 'sum')
 
 @torch.no_grad()
 def _mean_statistics(
@@ -153,15 +161,20 @@ def train_epoch(self,
 )->float: # mean loss of its batches
     "One pass over the patches of an epoch."
     self.net.train()
-    team = self.team
     losses = []
-    drawn = batches(self.patches, epoch, self.batch_size, self.workers,
-                    team.process_index, team.num_processes)
-    if team.is_main_process: drawn = progress(drawn, self.steps, 'batches')
-    for step, (img, msk) in enumerate(drawn, epoch * self.steps):
+    for step, (img, msk) in enumerate(self._batches(epoch), epoch * self.steps):
         losses.append(self._step(step, img, msk))
-    for net in (self.net, self.smooth): _mean_statistics(net, team)
+    for net in (self.net, self.smooth): _mean_statistics(net, self.team)
     return torch.stack(losses).mean().item()
+
+@patch_to(Fit)
+def _batches(self,
+    epoch:int, # 0, 1, 2 ...
+): # (img, msk) of this process, one after the other
+    "Batches of the patches of an epoch, with a bar that shows how far it is."
+    o, team = self.options, self.team
+    drawn = batches(self.patches, epoch, o.batch_size, o.workers, team.process_index, team.num_processes)
+    return progress(drawn, self.steps, 'batches') if team.is_main_process else drawn
 
 # %% ../nbs/toolbox/31_fit.ipynb #3062dfa1
 @patch_to(Fit)
@@ -170,9 +183,9 @@ def validate(self)->tuple: # mean loss over the tomograms, Dice of all their vox
     losses, tallies = [], []
     for tomo, zs in self.val:
         part = [(tomo, own_share(zs, self.team))]
-        sums, counts = evaluate(self.smooth, part, self.precision)
+        sums, counts = evaluate(self.smooth, part, self.options.precision)
         counts = torch.from_numpy(counts + np.zeros((2, 1000), np.int64))
-        losses.append(bce_dice(self._add_up(sums), self.bce_weight))
+        losses.append(bce_dice(self._add_up(sums), self.options.bce_weight))
         tallies.append(self._add_up(counts).numpy())
     return torch.stack(losses).mean().item(), scores(sum(tallies))['dice']
 
@@ -230,11 +243,11 @@ def load(self,
 def finished(self)->bool:
     "Whether all epochs are done, or the last `patience` of them brought no better validation loss."
     done = len(self.history)
-    if done >= self.epochs: return True
-    if not done or not self.patience: return False
+    if done >= self.options.epochs: return True
+    if not done or not self.options.patience: return False
     losses = [row['val_loss'] for row in self.history]
     waited = done - 1 - int(np.argmin(losses))
-    return waited >= self.patience
+    return waited >= self.options.patience
 
 # %% ../nbs/toolbox/31_fit.ipynb #f549041a
 @patch_to(Fit)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VOXEL_SIZES', 'LINE', 'Contrast', 'Empty', 'Format', 'Engine', 'Precision', 'option', 'Options', 'earlier_name',
            'check_names', 'in_words', 'limits', 'MaskOptions', 'SegmentOptions', 'OneOptions', 'ManyOptions',
-           'TrainOptions', 'RecipeOptions']
+           'TrainOptions', 'RecipeOptions', 'present_names', 'options_of']
 
 # %% ../nbs/toolbox/02_options.ipynb #7a154d43
 from typing import Literal, get_args
@@ -45,9 +45,12 @@ class Options(BaseModel):
         "The same options with some others, not checked again."
         return self.model_copy(update=given)
 
-    def record(self)->dict: # name to value
+    def record(self,
+        kind:type=None, # of which the options are wanted; None: all of them
+    )->dict: # name to value
         "The options as records and cards keep them, under the names of version 0.1."
-        return {earlier_name(name, field): getattr(self, name) for name, field in type(self).model_fields.items()}
+        fields = (kind or type(self)).model_fields
+        return {earlier_name(name, field): getattr(self, name) for name, field in fields.items()}
 
     @classmethod
     def names(cls,
@@ -223,3 +226,18 @@ class RecipeOptions(TrainOptions):
         "Refuse more raw and hard phantoms than there are."
         if self.phantom_raw + self.phantom_hard > 1: self._refuse('phantom_hard', 'no more than phantom_raw leaves of 1')
         return self
+
+# %% ../nbs/toolbox/02_options.ipynb #c1657652
+def present_names(
+    record:dict, # options as a card, a checkpoint or a result of any version keeps them
+)->dict:
+    "The same record under the names of today."
+    now = {earlier_name(name, field): name for name, field in RecipeOptions.model_fields.items()}
+    return {now.get(name, name): value for name, value in record.items()}
+
+def options_of(
+    record:dict, # the parameters of a card of any version
+)->RecipeOptions:
+    "The options that some weights were trained with."
+    known = {name: value for name, value in present_names(record).items() if name in RecipeOptions.model_fields}
+    return RecipeOptions(**known)

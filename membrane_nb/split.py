@@ -13,8 +13,8 @@ import numpy as np
 
 from .checks import InputError, check_ranges, expanded, read_text
 from .data import Tomo
-from .lines import LINE
 from .mask import slices_in_words
+from .options import LINE
 
 # %% ../nbs/toolbox/16_split.ipynb #215db3cf
 def split(
@@ -201,8 +201,8 @@ def read_parts(
         parts = dict.fromkeys(PARTS, opened.membrane_range)
         few = 'too few of its slices are annotated to keep some apart'
         so = 'the scores say how well they were learnt, not how well others will be'
-        opened.notes.append(f'{opened.name}: {few}; {so}')
+        opened.remarks.append(f'{opened.name}: {few}; {so}')
     words = dict(train='train', val='validate', test='test')
     said = [f'{slices_in_words(opened.msk.within(zs))} to {words[part]}' for part, zs in parts.items()]
-    opened.notes.append(f'{opened.name}: slices ' + ', '.join(said))
+    opened.remarks.append(f'{opened.name}: slices ' + ', '.join(said))
     return {part: [(opened, zs)] for part, zs in parts.items()}

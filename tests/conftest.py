@@ -58,12 +58,11 @@ def shared():
     return SHARED
 
 
-def parameters(**given):
-    "The parameters of 03_train."
-    import nbformat
-    cells = nbformat.read(ROOT/'nbs'/'03_train.ipynb', 4).cells
-    exec(next(c for c in cells if 'parameters' in c.metadata.get('tags', [])).source, p := {})
-    return {n: p[n] for n in p['__annotations__']} | {n: str(v) if isinstance(v, os.PathLike) else v for n, v in given.items()}
+def opened(given):
+    "A run of training that is opened with these options."
+    from membrane_nb.options import RecipeOptions
+    from membrane_nb.training import open_run
+    return open_run(RecipeOptions(**given))
 
 
 def content(folder):

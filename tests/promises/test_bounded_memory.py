@@ -7,7 +7,7 @@ from conftest import ROOT
 from membrane_nb.mrc import new_mrc
 
 PEAK = "from bench import peak; print(1024 * peak())"
-SEGMENT = "import sys; from membrane_nb.infer import open_job\nopen_job(*sys.argv[1:4], device='cpu', overwrite=True).run(pictures=False)\n" + PEAK
+SEGMENT = "import sys; from membrane_nb.infer import open_job\ntomo, weights, output = sys.argv[1:4]\nopen_job(tomo, weights=weights, output=output, device='cpu', overwrite=True).run(pictures=False)\n" + PEAK
 START = """
 import sys
 from membrane_nb.data import Tomo

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 from membrane_nb.grey import measure_scale
-from membrane_nb.stream import Mirrored, segment
+from membrane_nb.stream import Mirrored, predict_volume
 from membrane_nb.unet import Tiled, UNet, fuse_batchnorm, predict_slice
 
 
@@ -25,7 +25,7 @@ def test_a_mirror_image_gets_the_mirrored_answer(net, flip):
 def test_every_voxel_of_any_shape(net, shape):
     vol = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     prob = np.full(shape, -9, np.float32)
-    assert list(segment(vol, measure_scale(vol), Tiled(net, 128), prob)) == list(range(shape[0]))
+    assert list(predict_volume(vol, measure_scale(vol), Tiled(net, 128), prob)) == list(range(shape[0]))
     assert ((0 <= prob) & (prob <= 1)).all()
 
 

@@ -4,7 +4,7 @@ import json, os, subprocess, sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, content, parameters
+from conftest import ROOT, content, opened
 from membrane_nb.checks import InputError
 from membrane_nb.infer import open_job
 from membrane_nb.results import RECORD, Results
@@ -50,24 +50,23 @@ def test_an_input_inside_the_folder_of_the_results(volumes, tmp_path, name):
     "L5, L7: also with overwrite, also where the folder is ours."
     (tmp_path/'x').mkdir()
     (tmp_path/'x'/name).write_bytes((volumes/'tomo.mrc').read_bytes())
-    with pytest.raises(InputError, match='no list of files of ours'): open_job(tmp_path/'x'/name, volumes/'weights.pt', tmp_path/'x', device='cpu')
+    with pytest.raises(InputError, match='no list of files of ours'): open_job(tmp_path/'x'/name, weights=volumes/'weights.pt', output=tmp_path/'x', device='cpu')
     (tmp_path/'x'/RECORD).write_text(json.dumps(dict(files=[name])))
-    with pytest.raises(InputError, match='which is read'): open_job(tmp_path/'x'/name, volumes/'weights.pt', tmp_path/'x', device='cpu', overwrite=True)
+    with pytest.raises(InputError, match='which is read'): open_job(tmp_path/'x'/name, weights=volumes/'weights.pt', output=tmp_path/'x', device='cpu', overwrite=True)
     os.symlink(tmp_path/'x', tmp_path/'link')
-    with pytest.raises(InputError, match='which is read'): open_job(tmp_path/'x'/name, volumes/'weights.pt', tmp_path/'link', device='cpu', overwrite=True)
+    with pytest.raises(InputError, match='which is read'): open_job(tmp_path/'x'/name, weights=volumes/'weights.pt', output=tmp_path/'link', device='cpu', overwrite=True)
     assert (tmp_path/'x'/name).read_bytes() == (volumes/'tomo.mrc').read_bytes()
 
 
 def test_a_manifest_that_names_files_inside(volumes, tmp_path):
     "L5: a folder of ours is not replaced by a run whose manifest reads from it."
-    from membrane_nb.training import open_run
-    open_job(volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'out', device='cpu', min_size=0).run(pictures=False)
+    open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=tmp_path/'out', device='cpu', min_size=0).run(pictures=False)
     vol = open_volume(volumes/'tomo.mrc')[:]
     for n in '12': write_mrc(tmp_path/f'{n}.mrc', vol + int(n), 10.)
     rows = [f'out/prob.mrc,{volumes}/mask.mrc,train', f'1.mrc,{volumes}/mask.mrc,val', f'2.mrc,{volumes}/mask.mrc,test']
     (tmp_path/'m.csv').write_text('\n'.join(['tomogram,mask,split', *rows]))
     with pytest.raises(InputError, match='holds prob.mrc, which is read'):
-        open_run(parameters(manifest=tmp_path/'m.csv', output=tmp_path, name='out', overwrite=True))
+        opened(dict(manifest=tmp_path/'m.csv', output=tmp_path, name='out', overwrite=True))
 
 
 def test_default_names_do_not_collide(run, volumes, tmp_path):
@@ -76,7 +75,7 @@ def test_default_names_do_not_collide(run, volumes, tmp_path):
         (tmp_path/name).parent.mkdir(exist_ok=True)
         (tmp_path/name).write_bytes((volumes/'tomo.mrc').read_bytes())
     for name in ('r1/rec.mrc', 'r2/rec.mrc', 'TS_10.00Apx.mrc', 'TS_10.50Apx.mrc'):
-        job = open_job(tmp_path/name, volumes/'weights.pt', root=tmp_path, device='cpu')
+        job = open_job(tmp_path/name, weights=volumes/'weights.pt', root=tmp_path, device='cpu')
         job.run(pictures=False)
     assert {p.parent.name for p in tmp_path.glob('*/mask.mrc')} == {'rec_membranes', 'rec_membranes_2', 'TS_10.00Apx_membranes', 'TS_10.50Apx_membranes'}
 
@@ -86,7 +85,7 @@ def test_links_are_not_written_through(volumes, tmp_path):
     (tmp_path/'o').mkdir()
     (tmp_path/'precious.txt').write_text('precious')
     for name in ('.prob.mrc.part', 'overlays.png'): os.symlink(tmp_path/'precious.txt', tmp_path/'o'/name)
-    with pytest.raises(InputError, match='no list of files of ours'): open_job(volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'o', device='cpu', overwrite=True)
+    with pytest.raises(InputError, match='no list of files of ours'): open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=tmp_path/'o', device='cpu', overwrite=True)
     assert (tmp_path/'precious.txt').read_text() == 'precious'
 
 
@@ -106,12 +105,12 @@ def test_a_finished_result_is_not_replaced_in_silence(volumes, tmp_path):
     net = UNet(7, 4)
     torch.nn.init.constant_(net.out.bias, -20)
     torch.save(net.state_dict(), tmp_path/'nothing.pt')
-    open_job(volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'out', device='cpu', threshold=.01, min_size=0).run()
+    open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=tmp_path/'out', device='cpu', threshold=.01, min_size=0).run()
     before = content(tmp_path/'out')
     assert 'surface.png' in before
-    with pytest.raises(InputError, match='is there already'): open_job(volumes/'tomo.mrc', tmp_path/'nothing.pt', tmp_path/'out', device='cpu')
+    with pytest.raises(InputError, match='is there already'): open_job(volumes/'tomo.mrc', weights=tmp_path/'nothing.pt', output=tmp_path/'out', device='cpu')
     assert content(tmp_path/'out') == before
-    job = open_job(volumes/'tomo.mrc', tmp_path/'nothing.pt', tmp_path/'out', device='cpu', overwrite=True)
+    job = open_job(volumes/'tomo.mrc', weights=tmp_path/'nothing.pt', output=tmp_path/'out', device='cpu', overwrite=True)
     job.run()
     assert job.share == 0 and not open_volume(tmp_path/'out'/'mask.mrc')[:].any() and 'surface.png' not in content(tmp_path/'out')
 
@@ -127,7 +126,7 @@ def test_a_volume_cannot_be_written(volumes):
 
 def test_two_processes_in_one_folder(volumes, tmp_path):
     "S1: the second is refused while the first one works; its result is of one tomogram."
-    first = open_job(volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'out', device='cpu')
+    first = open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=tmp_path/'out', device='cpu')
     first.results.begin()
     code = f"from membrane_nb.infer import open_job; open_job({str(volumes/'tomo.mrc')!r}, {str(volumes/'weights.pt')!r}, {str(tmp_path/'out')!r}, device='cpu').run()"
     second = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
@@ -139,7 +138,7 @@ def test_two_processes_in_one_folder(volumes, tmp_path):
 def test_a_tomogram_that_changes_while_it_is_read(volumes, tmp_path):
     "S7: replaced in the middle, the work ends in an error and leaves no result."
     (tmp_path/'t.mrc').write_bytes((volumes/'tomo.mrc').read_bytes())
-    job = open_job(tmp_path/'t.mrc', volumes/'weights.pt', tmp_path/'out', device='cpu')
+    job = open_job(tmp_path/'t.mrc', weights=volumes/'weights.pt', output=tmp_path/'out', device='cpu')
     write_mrc(tmp_path/'t.mrc', 2 * open_volume(tmp_path/'t.mrc')[:], 10.)
     with pytest.raises(InputError, match='t.mrc: was changed while it was read'): job.run(pictures=False)
     job.results.abandon()
@@ -150,7 +149,7 @@ def test_a_picture_that_fails_is_a_remark(volumes, tmp_path, monkeypatch):
     "D8: the masks survive."
     import membrane_nb.view
     monkeypatch.setattr(membrane_nb.view, 'show_ortho', lambda *a, **k: 1 / 0)
-    job = open_job(volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'out', device='cpu')
+    job = open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=tmp_path/'out', device='cpu')
     job.run()
     assert any(n.startswith('views.png: could not be drawn') for n in job.notes)
     assert {'mask.mrc', 'overlays.png'} <= set(content(tmp_path/'out')) and 'views.png' not in content(tmp_path/'out')
@@ -171,12 +170,11 @@ def test_odd_surroundings(run, volumes, tmp_path):
 
 def test_files_are_readable_by_the_group(volumes, tmp_path):
     "Results have the permissions that the user's umask gives, weights too."
-    from membrane_nb.training import open_run
-    p = parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, **TINY)
-    r = open_run(p)
-    fit = r.start()
-    for _ in fit.run(r.results.part/'last.ckpt', r.about): pass
-    folder = r.finish(fit, r.score(fit))
+    p = dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, **TINY)
+    r = opened(p)
+    for _ in r.train(): pass
+    r.score()
+    folder = r.finish()
     (tmp_path/'plain').touch()
     assert {p.stat().st_mode for p in folder.iterdir()} == {(tmp_path/'plain').stat().st_mode}
 
@@ -190,7 +188,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from membrane_nb.cli import membrane_infer
 import membrane_nb.view
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-membrane_infer(tomo={str(volumes/'tomo.mrc')!r}, weights={str(volumes/'weights.pt')!r}, output={str(tmp_path/'out')!r}, device='cpu')
+membrane_infer({['--tomo', str(volumes/'tomo.mrc'), '--weights', str(volumes/'weights.pt'), '--output', str(tmp_path/'out'), '--device', 'cpu']})
 """
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and 'no room for 738,304 bytes' in done.stderr and 'Traceback' not in done.stderr, done.stderr
@@ -208,13 +206,13 @@ def test_an_archive_that_holds_more_than_its_header_says(volumes, tmp_path):
 
 def test_a_finished_run_goes_on(volumes, tmp_path):
     "With a constant rate, more epochs of a finished run replace it by one rename; last.ckpt is kept for that."
-    from membrane_nb.training import open_run
     for epochs, resume in ((1, False), (2, True)):
-        r = open_run(parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, schedule='constant', near=8., resume=resume, **(TINY | dict(epochs=epochs))))
+        r = opened(dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, schedule='constant', ignore_beyond=8., resume=resume, **(TINY | dict(epochs=epochs))))
         fit = r.start()
         assert len(fit.history) == epochs - 1
-        for _ in fit.run(r.results.part/'last.ckpt', r.about): pass
-        r.finish(fit, r.score(fit))
+        for _ in r.train(): pass
+        r.score()
+        r.finish()
     assert len((tmp_path/'run'/'history.csv').read_text().splitlines()) == 3 and sorted(p.name for p in tmp_path.iterdir()) == ['run']
 
 

@@ -6,11 +6,10 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, parameters
+from conftest import ROOT, opened
 from membrane_nb.checks import InputError
 from membrane_nb.split import read_parts
 from membrane_nb.infer import open_job
-from membrane_nb.training import open_run
 from membrane_nb.mrc import new_mrc, write_mrc
 from membrane_nb.volume import open_volume
 
@@ -56,14 +55,14 @@ TOMOGRAMS = {'missing.mrc': 'no such file', 'text.mrc': 'is not an MRC file', 'c
              'complex.mrc': 'holds complex numbers', 'flat.mrc': '2D data', 'constant.mrc': 'wanted a tomogram with contrast',
              'zip.mrc': 'is not an MRC file', 'folder.mrc': 'is a folder', 'fifo.mrc': 'is not a regular file', 'huge.mrc': 'is truncated',
              'extended.mrc': 'extended header', 'turned.mrc': 'order (1, 1, 1)', 'none.mrc': 'wanted a tomogram with contrast',
-             'oblong.mrc': 'voxels of 10 x 5 x 2 Å; wanted one size', 'nan.mrc': 'the parameter pixel', 'negative.mrc': 'the parameter pixel'}
+             'oblong.mrc': 'voxels of 10 x 5 x 2 Å; wanted one size', 'nan.mrc': 'the parameter voxel_size', 'negative.mrc': 'the parameter voxel_size'}
 MASKS = {'other.mrc': 'wanted (24, 96, 80), as the tomogram', 'none.mrc': 'has no membrane voxel', 'soft.mrc': 'holds the value 0.5',
          'below.mrc': 'holds the value -3', 'missing.mrc': 'no such file'}
 
 
 @pytest.mark.parametrize('name', TOMOGRAMS)
 def test_a_tomogram_is_refused_at_every_door(bad, volumes, name):
-    for door in (lambda: open_job(bad/name, volumes/'weights.pt', bad/'out', device='cpu'),
+    for door in (lambda: open_job(bad/name, weights=volumes/'weights.pt', output=bad/'out', device='cpu'),
                  lambda: read_parts(str(bad/name), str(volumes/'mask.mrc'), '', 7)):
         with pytest.raises(InputError) as e: door()
         assert name in str(e.value) and TOMOGRAMS[name] in str(e.value) and '\n' not in str(e.value)
@@ -81,7 +80,7 @@ def test_command_line_refuses_a_tomogram(run, bad, volumes, name):
 
 def test_the_parameter_pixel_is_the_way_on(bad, volumes):
     for name in ('oblong.mrc', 'nan.mrc'):
-        assert open_job(bad/name, volumes/'weights.pt', bad/'out', device='cpu', pixel=10.).tomo.pixel == 10
+        assert open_job(bad/name, weights=volumes/'weights.pt', output=bad/'out', device='cpu', voxel_size=10.).tomo.pixel == 10
 
 
 @pytest.mark.parametrize('name', MASKS)
@@ -94,7 +93,7 @@ def test_a_mask_named_as_tomogram(volumes):
     "S9: the mask is no tomogram, and one file is not both."
     for name in ('mask.mrc', 'tomo.mrc'):
         with pytest.raises(InputError, match='wanted two files'): read_parts(str(volumes/name), str(volumes/name), '', 7)
-    with pytest.raises(InputError, match='different values, as a mask does|wanted a tomogram with contrast'): open_job(volumes/'mask.mrc', volumes/'weights.pt', volumes/'no')
+    with pytest.raises(InputError, match='different values, as a mask does|wanted a tomogram with contrast'): open_job(volumes/'mask.mrc', weights=volumes/'weights.pt', output=volumes/'no')
 
 
 def test_too_few_slices_for_the_split(bad):
@@ -129,16 +128,16 @@ def test_the_same_voxels_in_two_parts(volumes, tmp_path, how):
     (dict(patch=100), 'a multiple of 16'), (dict(patch=16), 'wanted 32 to'), (dict(k=4), 'an odd number'), (dict(name='..'), 'a plain name'),
     (dict(name='n' * 300), 'is too long for the name'), (dict(name='n' * 250), 'of 1 to 240 bytes'), (dict(seed=2**64), 'wanted 0 to'), (dict(base=10**6), 'wanted 1 to 1024'),
     (dict(phantoms=10**9), 'wanted 1 to 10000'), (dict(norm='group', base=12), 'a multiple of 8'), (dict(device='meta'), 'device'),
-    (dict(lr=1e300), 'wanted 1e-12'), (dict(resume=True, name='none'), 'wanted a run to resume'), (dict(density='grey'), 'auto, dark or bright')])
+    (dict(lr=1e300), 'wanted 1e-12'), (dict(resume=True, name='none'), 'wanted a run to resume'), (dict(contrast='grey'), 'auto, dark or bright')])
 def test_training_refuses_a_parameter(tmp_path, given, said):
     "D7, D9: at the door, and no folder is left."
-    with pytest.raises(InputError, match=said): open_run(parameters(output=tmp_path/'runs') | given)
+    with pytest.raises(InputError, match=said): opened(dict(output=tmp_path/'runs') | given)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize('given, said', [
     (dict(threshold=1.5), 'threshold'), (dict(tile=100), 'a multiple of 16'), (dict(min_size=1e300), 'min_size'), (dict(device='hpu'), 'device'),
-    (dict(density='grey'), 'density'), (dict(pixel=-1.), 'pixel'), (dict(output='o' * 300), 'is too long for the name')])
+    (dict(contrast='grey'), 'contrast'), (dict(voxel_size=-1.), 'voxel_size'), (dict(output='o' * 300), 'is too long for the name')])
 def test_inference_refuses_a_parameter(volumes, tmp_path, monkeypatch, given, said):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=said): open_job(**(dict(tomo=volumes/'tomo.mrc', weights=volumes/'weights.pt', output='out') | given))
@@ -147,39 +146,38 @@ def test_inference_refuses_a_parameter(volumes, tmp_path, monkeypatch, given, sa
 
 def test_weights_trained_on_what_is_now_tested(volumes, tmp_path):
     "S8: the history of the weights to start from is compared with the parts of the run."
-    p = parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='one', epochs=1, patches_per_epoch=1, patch=32, base=4, k=3)
-    first = open_run(p)
-    fit = first.start()
-    for _ in fit.run(first.results.part/'last.ckpt', first.about): pass
-    weights = str(first.finish(fit, first.score(fit))/'weights.safetensors')
-    open_run(p | dict(name='two', init=weights))
+    p = dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='one', epochs=1, patches_per_epoch=1, patch=32, base=4, k=3)
+    first = opened(p)
+    for _ in first.train(): pass
+    first.score()
+    weights = str(first.finish()/'weights.safetensors')
+    opened(p | dict(name='two', init=weights))
     msk = open_volume(volumes/'mask.mrc')[:]
     msk[12:] = 0
     write_mrc(tmp_path/'late.mrc', msk, 10.)
-    with pytest.raises(InputError, match='were trained on slices'): open_run(p | dict(name='three', init=weights, mask=str(tmp_path/'late.mrc')))
+    with pytest.raises(InputError, match='were trained on slices'): opened(p | dict(name='three', init=weights, mask=str(tmp_path/'late.mrc')))
 
 
 def test_what_changed_before_resume(volumes, tmp_path):
     "S9: a tomogram or mask with other voxels is no run to resume. D3: nor is a damaged checkpoint."
     tomo, mask = (shutil.copy(volumes/n, tmp_path/n) for n in ('tomo.mrc', 'mask.mrc'))
-    p = parameters(tomo=tomo, mask=mask, output=tmp_path/'runs', name='run', epochs=2, patches_per_epoch=1, patch=32, base=4, k=3)
-    first = open_run(p)
-    fit = first.start()
-    next(fit.run(first.results.part/'last.ckpt', first.about))
+    p = dict(tomo=tomo, mask=mask, output=tmp_path/'runs', name='run', epochs=2, patches_per_epoch=1, patch=32, base=4, k=3)
+    first = opened(p)
+    next(first.train())
     first.results.lock.release(force=True)
-    assert open_run(p | dict(resume=True)).checkpoint
-    with pytest.raises(InputError, match='was run with batch_size=2, now 1'): open_run(p | dict(resume=True, batch_size=1))
+    assert opened(p | dict(resume=True)).checkpoint
+    with pytest.raises(InputError, match='was run with batch_size=2, now 1'): opened(p | dict(resume=True, batch_size=1))
     changed = open_volume(tomo)[:]
     changed[0, 0, 0] += 1
     write_mrc(tomo, changed, 10.)
-    with pytest.raises(InputError, match='was trained on other voxels'): open_run(p | dict(resume=True))
+    with pytest.raises(InputError, match='was trained on other voxels'): opened(p | dict(resume=True))
     shutil.copy(volumes/'tomo.mrc', tomo)
     whole = (first.results.part/'last.ckpt').read_bytes()
     for content in (b'', whole[:1000], b'not a checkpoint'):
         (first.results.part/'last.ckpt').write_bytes(content)
-        with pytest.raises(InputError, match='last.ckpt: cannot be read'): open_run(p | dict(resume=True))
+        with pytest.raises(InputError, match='last.ckpt: cannot be read'): opened(p | dict(resume=True))
     torch.save(dict(net=1), first.results.part/'last.ckpt')
-    with pytest.raises(InputError, match='is no checkpoint of a run'): open_run(p | dict(resume=True))
+    with pytest.raises(InputError, match='is no checkpoint of a run'): opened(p | dict(resume=True))
 
 
 def test_papermill_shows_one_sentence(run, bad, tmp_path):
@@ -193,21 +191,21 @@ def test_papermill_shows_one_sentence(run, bad, tmp_path):
 
 @pytest.mark.parametrize('name, said', [('other.pt', 'wanted the weights of a U-Net'), ('text.mrc', 'cannot be read'), ('missing.pt', 'no such file'), ('folder.mrc', 'is a folder')])
 def test_weights_that_do_not_fit(bad, volumes, name, said):
-    with pytest.raises(InputError, match=said): open_job(volumes/'tomo.mrc', bad/name, bad/'out')
+    with pytest.raises(InputError, match=said): open_job(volumes/'tomo.mrc', weights=bad/name, output=bad/'out')
 
 
 def test_not_a_number_is_background(bad, volumes):
     "NaN and infinite voxels are counted, said, and segmented as background grey."
     vol = open_volume(volumes/'tomo.mrc')[:]
     vol[3, 10:20, 10:20], vol[5, 0, 0] = np.nan, np.inf
-    job = open_job(write_mrc(bad/'holes.mrc', vol, 10.).path, volumes/'weights.pt', bad/'out', device='cpu')
+    job = open_job(write_mrc(bad/'holes.mrc', vol, 10.).path, weights=volumes/'weights.pt', output=bad/'out', device='cpu')
     assert 'holes.mrc: 101 voxels are NaN or infinite; they are treated as background' in job.notes
     assert np.isfinite(open_volume(job.run(pictures=False)/'prob.mrc')[:]).all()
 
 
 def test_folder_that_cannot_be_written(bad, volumes):
-    with pytest.raises(InputError, match='cannot be written'): open_job(volumes/'tomo.mrc', volumes/'weights.pt', bad/'text.mrc'/'out')
-    with pytest.raises(InputError, match='cannot be written'): open_run(parameters(output=bad/'text.mrc'/'out'))
+    with pytest.raises(InputError, match='cannot be written'): open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=bad/'text.mrc'/'out')
+    with pytest.raises(InputError, match='cannot be written'): opened(dict(output=bad/'text.mrc'/'out'))
 
 
 def test_disk_too_full(monkeypatch, bad, volumes):
@@ -215,7 +213,7 @@ def test_disk_too_full(monkeypatch, bad, volumes):
     old = write_mrc(bad/'prob.mrc', np.ones((2, 3, 4), np.float32))
     usage = namedtuple('usage', 'total used free')
     monkeypatch.setattr(shutil, 'disk_usage', lambda p: usage(10**9, 10**9 - 1000, 1000))
-    with pytest.raises(InputError, match='has room for 1,000 bytes; the result needs'): open_job(volumes/'tomo.mrc', volumes/'weights.pt', bad/'out', device='cpu')
+    with pytest.raises(InputError, match='has room for 1,000 bytes; the result needs'): open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=bad/'out', device='cpu')
     with pytest.raises(InputError, match='needs 2,916,001,024'), new_mrc(bad/'prob.mrc', (900, 900, 900), np.float32): pass
     assert (old[:] == 1).all() and not list(bad.glob('.*'))
 

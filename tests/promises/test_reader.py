@@ -68,7 +68,7 @@ def test_lab_starts_at_the_root():
     assert '--notebook-dir .' in line and 'nbs/index.ipynb' in line and '--LabApp.news_url=None' in line
 
 
-@pytest.mark.parametrize('page, work', [('03_train', 'fit.run('), ('04_infer', 'job.run(')])
+@pytest.mark.parametrize('page, work', [('03_train', 'run.train('), ('04_infer', 'job.run(')])
 def test_the_run_stands_before_the_definitions(page, work):
     cells = [c.source for c in nbformat.read(ROOT/'nbs'/f'{page}.ipynb', 4).cells]
     run = next(i for i, source in enumerate(cells) if work in source)

@@ -31,7 +31,7 @@ def test_microtubules_are_recognised_as_inverted(run, shared, volumes, tmp_path)
 
 @pytest.mark.parametrize('name', ['mito_tomo.mrc', 'mito_noisy_tomo.mrc', 'chlamydomonas_z129.mrc'])
 def test_dark_volumes_are_not_turned(shared, volumes, tmp_path, name):
-    notes = open_job(shared/name, volumes/'weights.pt', tmp_path/'out', device='cpu').notes
+    notes = open_job(shared/name, weights=volumes/'weights.pt', output=tmp_path/'out', device='cpu').notes
     assert len(notes) == 2 and f'{name}: membranes are taken as dark' in notes[0] and 'agrees with torch' in notes[1]
 
 

@@ -29,7 +29,7 @@ def test_bright_tomograms_that_are_resampled(cell, tmp_path):
         part = np.ascontiguousarray(vol[::step, ::step, ::step])
         for sign in (1, -1):
             write_mrc(tmp_path/'t.mrc', sign * part, pixel)
-            job = open_job(tmp_path/'t.mrc', '', tmp_path/f'{step}{sign}', device='cpu')
+            job = open_job(tmp_path/'t.mrc', output=tmp_path/f'{step}{sign}', device='cpu')
             turned = any('its sign is turned' in n for n in job.notes)
             assert turned == (job.tomo.scale.sign == -1) == (sign == -1)
         dark, bright = (Tomo(s * part, pixel=pixel, wanted=10.) for s in (1, -1))
@@ -117,10 +117,10 @@ def test_small_pieces_in_nm(volumes, tmp_path):
     vol = open_volume(volumes/'tomo.mrc')[:]
     fewest = {}
     for pixel in (0., 5., 10., 40.):
-        job = open_job(write_mrc(tmp_path/'t.mrc', vol, pixel).path, volumes/'weights.pt', tmp_path/'out', device='cpu')
+        job = open_job(write_mrc(tmp_path/'t.mrc', vol, pixel).path, weights=volumes/'weights.pt', output=tmp_path/'out', device='cpu')
         fewest[pixel] = job.fewest
     assert fewest == {0.: 0, 5.: round(1600 / .125 * 12 / 20), 10.: 1600, 40.: 25}
-    job = open_job(write_mrc(tmp_path/'t.mrc', vol, 0.).path, volumes/'weights.pt', tmp_path/'out', device='cpu')
+    job = open_job(write_mrc(tmp_path/'t.mrc', vol, 0.).path, weights=volumes/'weights.pt', output=tmp_path/'out', device='cpu')
     assert any('no small piece is removed' in n for n in job.notes)
 
 
@@ -132,7 +132,7 @@ def test_header_statistics_of_a_large_mean(tmp_path):
 
 
 def test_a_segmentation_says_where_it_came_from(volumes, tmp_path):
-    job = open_job(volumes/'tomo.mrc', '', tmp_path/'out', device='cpu')
+    job = open_job(volumes/'tomo.mrc', output=tmp_path/'out', device='cpu')
     job.run()
     record = json.loads((tmp_path/'out'/'segmentation.json').read_text())
     assert record['voxels'] == fingerprint(open_volume(volumes/'tomo.mrc')) and len(record['weights_sha256']) == 64
@@ -143,5 +143,5 @@ def test_a_segmentation_says_where_it_came_from(volumes, tmp_path):
 def test_group_norm_is_never_tiled(volumes, tmp_path):
     "S12"
     torch.save(UNet(7, 8, norm='group').state_dict(), tmp_path/'group.pt')
-    with pytest.raises(InputError, match='group'): open_job(volumes/'tomo.mrc', tmp_path/'group.pt', tmp_path/'out', device='cpu', tile=64)
-    assert open_job(volumes/'tomo.mrc', tmp_path/'group.pt', tmp_path/'out', device='cpu').record['tile'] == 0
+    with pytest.raises(InputError, match='group'): open_job(volumes/'tomo.mrc', weights=tmp_path/'group.pt', output=tmp_path/'out', device='cpu', tile=64)
+    assert open_job(volumes/'tomo.mrc', weights=tmp_path/'group.pt', output=tmp_path/'out', device='cpu').record['tile'] == 0

@@ -11,16 +11,13 @@ from safetensors.torch import load_file
 
 TRAIN = """
 import ast, sys
-from pathlib import Path
-import nbformat
+from membrane_nb.options import TrainOptions
 from membrane_nb.training import open_run
-cells = nbformat.read('nbs/03_train.ipynb', 4).cells
-exec(next(c for c in cells if 'parameters' in c.metadata.get('tags', [])).source, p := {})
-p = {n: p[n] for n in p['__annotations__']} | dict(patches_per_epoch=4, patch=32, k=3, base=4, dropout=.1, schedule='constant') | ast.literal_eval(sys.argv[1])
-run = open_run(p)
-fit = run.start()
-for row in fit.run(run.results.part/'last.ckpt', run.about): print(row['epoch'], flush=True)
-run.finish(fit, run.score(fit))
+p = dict(patches_per_epoch=4, patch=32, k=3, base=4, dropout=.1, schedule='constant') | ast.literal_eval(sys.argv[1])
+run = open_run(TrainOptions(**p))
+for row in run.train(): print(row['epoch'], flush=True)
+run.score()
+run.finish()
 """
 def train(volumes, output, **p):
     p = dict(tomo=str(volumes/'tomo.mrc'), mask=str(volumes/'mask.mrc'), output=str(output), name='run') | p
@@ -100,7 +97,8 @@ def test_killed_between_any_two_steps_of_an_end(tmp_path, monkeypatch, stop, end
 SEGMENT = """
 import sys, time
 from membrane_nb.infer import open_job
-job = open_job(*sys.argv[1:4], device='cpu', overwrite=True)
+tomo, weights, output = sys.argv[1:4]
+job = open_job(tomo, weights=weights, output=output, device='cpu', overwrite=True)
 job.results.begin()
 for z in job.steps():
     print(z, flush=True)
@@ -110,16 +108,16 @@ for z in job.steps():
 
 def test_killed_segmentation_leaves_the_last_result(volumes, tmp_path):
     "S2, D10: the old results are whole, and what the dead run left is emptied by the next one."
-    place = volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'out'
-    open_job(*place, device='cpu').run(pictures=False)
+    place = dict(tomo=volumes/'tomo.mrc', weights=volumes/'weights.pt', output=tmp_path/'out')
+    open_job(**place, device='cpu').run(pictures=False)
     before = {p.name: p.read_bytes() for p in (tmp_path/'out').iterdir()}
-    killed = subprocess.Popen([*python(), '-c', SEGMENT, *map(str, place)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    killed = subprocess.Popen([*python(), '-c', SEGMENT, *map(str, place.values())], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     while killed.stdout.readline().strip() != '5': pass
-    with pytest.raises(InputError, match='another run writes there now'): open_job(*place, device='cpu', overwrite=True).results.begin()
+    with pytest.raises(InputError, match='another run writes there now'): open_job(**place, device='cpu', overwrite=True).results.begin()
     killed.kill()
     killed.communicate()
     assert {p.name: p.read_bytes() for p in (tmp_path/'out').iterdir()} == before
-    open_job(*place, device='cpu', overwrite=True).run(pictures=False)
+    open_job(**place, device='cpu', overwrite=True).run(pictures=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == ['out']
 
 

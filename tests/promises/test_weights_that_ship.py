@@ -87,7 +87,7 @@ def test_the_weights_named_raw(tmp_path):
     assert card['looks'] == card_of_the_weights()['looks'] and len(card['looks']['times']) <= 10
     for name in ('intended_use', 'fails', 'disclosure'): assert len(card[name]) > 80
     assert find_weights('raw') == pretrained('raw') != pretrained() and find_weights('') == pretrained()
-    assert open_job('', 'raw', tmp_path/'out', device='cpu').weights == pretrained('raw')
+    assert open_job('', weights='raw', output=tmp_path/'out', device='cpu').weights == pretrained('raw')
 
 
 def test_the_card_tells_the_story():
@@ -128,7 +128,7 @@ def test_the_page_of_the_weights_quotes_the_card():
 def test_used_when_no_weights_are_named(tmp_path):
     "A phantom of a seed that no run uses, segmented by the weights that ship at the threshold of their card."
     vol, msk, pixel = phantom((12, 160, 160), seed=777)
-    job = open_job(write_mrc(tmp_path/'t.mrc', vol, pixel).path, '', tmp_path/'out', device='cpu')
+    job = open_job(write_mrc(tmp_path/'t.mrc', vol, pixel).path, output=tmp_path/'out', device='cpu')
     assert job.threshold == read_card(pretrained()).threshold == card_of_the_weights()['threshold'] and len(job.notes) == 2 and 'taken as dark' in job.notes[0]
     job.run(pictures=False)
     assert scores(tally(open_volume(tmp_path/'out'/'mask.mrc')[:].astype(np.uint8), msk))['dice'] > .85

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt, gaussian_filter, rotate
 
-from membrane_nb.data import Tomo, slabs
+from membrane_nb.data import Tomo
 from membrane_nb.blank import Blank, find_blank, widened
 from membrane_nb.grey import measure_scale
 from membrane_nb.infer import open_job
@@ -116,7 +116,7 @@ def test_blank_space_of_a_single_slice(cell, case):
 def found(vol, folder):
     "The mask and the probabilities of a volume, by the weights that ship."
     folder.mkdir()
-    job = open_job(write_mrc(folder/'tomo.mrc', vol, 10.).path, output=folder/'out', density='dark').run(pictures=False)
+    job = open_job(write_mrc(folder/'tomo.mrc', vol, 10.).path, output=folder/'out', contrast='dark').run(pictures=False)
     assert open_volume(job/'mask.mrc').shape == vol.shape
     return open_volume(job/'mask.mrc')[:] > 0, open_volume(job/'prob.mrc')[:]
 
@@ -147,7 +147,7 @@ def test_no_value_bleeds_through_resampling(cell, case, format, tmp_path):
     vol, there, truth = CASES[case](cell)
     halves = lambda a: a.reshape(a.shape[0] // 2, 2, a.shape[1] // 2, 2, a.shape[2] // 2, 2)
     vol, there = np.float32(halves(vol).mean((1, 3, 5))), halves(there).all((1, 3, 5))
-    job = open_job(write_mrc(tmp_path/'t.mrc', vol, 20.).path, output=tmp_path/'out', density='dark', format=format, zoom=2.)
+    job = open_job(write_mrc(tmp_path/'t.mrc', vol, 20.).path, output=tmp_path/'out', contrast='dark', format=format, zoom=2.)
     assert job.tomo.seen.shape == tuple(2 * n for n in vol.shape)
     folder = job.run(pictures=False)
     msk = open_volume(folder/job.file('mask'))[:] > 0
@@ -230,7 +230,7 @@ def test_nothing_is_learnt_from_blank_space(cell):
     _, counts = evaluate(load_unet(pretrained()), [(tomo, range(8, 9))])
     leaked = np.count_nonzero((msk[8] == 1) & tomo.blank.near[8])
     assert leaked and counts[1, 0] >= leaked, 'membrane was found in blank space'
-    _, slab = next(slabs(tomo.vol, tomo.scale, 7, range(8, 9)))
+    slab = tomo.slab(8, 7)
     assert not slab[:, tomo.blank[8]].any()
 
 

@@ -44,7 +44,7 @@ def test_a_tomogram_of_files(cell, files):
     write_mrc(files/'thin.mrc', vol[:9])
     with pytest.raises(InputError, match='thin.mrc: is named as tomogram and as mask; wanted two files'): Tomo.open(files/'thin.mrc', files/'thin.mrc')
     with pytest.raises(InputError, match='msk.mrc: has shape .* as the tomogram'): Tomo.open(files/'thin.mrc', files/'msk.mrc')
-    with pytest.raises(InputError, match='parameter pixel'): Tomo.open(files/'tomo.mrc', pixel=-1.)
+    with pytest.raises(InputError, match='parameter voxel_size'): Tomo.open(files/'tomo.mrc', pixel=-1.)
     check_unchanged([t])
     write_mrc(files/'msk.mrc', 0 * msk.astype(np.int8), 10.)
     with pytest.raises(InputError, match='msk.mrc: was changed'): check_unchanged([t])

@@ -5,7 +5,8 @@ import pytest
 import torch
 from membrane_nb.checks import InputError
 from membrane_nb.checkpoint import _check_same
-from membrane_nb.training import _for_several, open_run, page_parameters, parse_command
+from membrane_nb.options import TrainOptions
+from membrane_nb.training import _check_shared, open_run, read_recipe
 from membrane_nb.card import read_card
 from safetensors.torch import load_file
 
@@ -19,6 +20,7 @@ import torch
 from membrane_nb.sampler import Patches
 from membrane_nb.devices import start_team
 from membrane_nb.fit import Fit
+from membrane_nb.options import TrainOptions
 from membrane_nb.phantoms import phantom_parts
 from membrane_nb.unet import UNet
 
@@ -37,7 +39,8 @@ def fit(norm, **more):
     torch.manual_seed(3)
     net = UNet(3, 8, norm=norm, dropout=more.pop('dropout', 0.))
     patches = Patches(parts['train'], 8, 3, 32)
-    return Watched(net, patches, parts['val'], 2, batch_size=batch, team=team, **more)
+    options = TrainOptions(epochs=2, batch_size=batch, schedule='cosine', **more)
+    return Watched(net, patches, parts['val'], options, team)
 
 row = next(fit('none', ema=0.).run(out.with_suffix('.none'), {}))
 found = dict(row=row, gradients=gradients[0])
@@ -86,13 +89,14 @@ def test_two_processes_resume_where_they_were_stopped(epochs):
         for name, value in found['straight'].items(): assert torch.equal(value, found['resumed'][name]), name
 
 
-def words(**parameters):
-    return [str(word) for name, value in parameters.items() for word in ('-p', name, value)]
+def words(tomo, mask, **options):
+    "Of the command `membrane`."
+    return ['train', tomo, mask, *(word for name, value in options.items() for word in (f'--{name}', value))]
 
 
 def test_only_one_process_writes_and_prints(run, volumes, tmp_path):
     files = dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='pair')
-    command = ['torchrun', '--nproc-per-node', 2, '-m', 'membrane_nb.training', *words(**SMALL | files)]
+    command = ['torchrun', '--nproc-per-node', 2, '--no-python', 'membrane', *words(**SMALL | files)]
     done = run(*command, CUDA_VISIBLE_DEVICES='')
     assert done.returncode == 0, done.stderr[-3000:]
     assert [path.name for path in tmp_path.iterdir()] == ['pair']
@@ -104,7 +108,7 @@ def test_only_one_process_writes_and_prints(run, volumes, tmp_path):
 
 def test_patches_that_cannot_be_shared_are_refused():
     with pytest.raises(InputError, match='found 9; wanted a multiple of 2, the number of processes'):
-        _for_several(dict(patches_per_epoch=9), 2)
+        _check_shared(TrainOptions(patches_per_epoch=9), 2)
 
 
 def test_a_run_of_two_processes_does_not_go_on_in_one(tmp_path):
@@ -113,26 +117,31 @@ def test_a_run_of_two_processes_does_not_go_on_in_one(tmp_path):
         _check_same(tmp_path, about['parameters'], dict(schedule='constant'))
 
 
-def test_the_module_does_what_the_page_does(run, volumes, tmp_path):
-    p = SMALL | dict(tomo=str(volumes/'tomo.mrc'), mask=str(volumes/'mask.mrc'), output=str(tmp_path))
-    done = run(sys.executable, '-m', 'membrane_nb.training', *words(**p, name='module'))
+def test_the_command_does_what_the_page_does(run, volumes, tmp_path):
+    p = SMALL | dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path)
+    done = run('membrane', *words(**p, name='command'))
     assert done.returncode == 0, done.stderr[-3000:]
-    known = page_parameters()
-    page = open_run({name: known[name] for name in known['__annotations__']} | p | dict(name='page'))
-    fit = page.start()
-    for _ in fit.run(page.results.part/'last.ckpt', page.about): pass
-    page.finish(fit, page.score(fit))
-    cards = [read_card(tmp_path/name/'weights.safetensors').model_dump() for name in ('page', 'module')]
+    page = open_run(TrainOptions(**p, name='page'))
+    for _ in page.train(): pass
+    page.score()
+    page.finish()
+    cards = [read_card(tmp_path/name/'weights.safetensors').model_dump() for name in ('page', 'command')]
     for card in cards: card.pop('date'), card['parameters'].pop('name')
     assert cards[0] == cards[1]
-    assert load_file(tmp_path/'page'/'weights.safetensors').keys() == (module := load_file(tmp_path/'module'/'weights.safetensors')).keys()
-    assert all(torch.equal(value, module[name]) for name, value in fit.best.items())
+    assert load_file(tmp_path/'page'/'weights.safetensors').keys() == (command := load_file(tmp_path/'command'/'weights.safetensors')).keys()
+    assert all(torch.equal(value, command[name]) for name, value in page.fit.best.items())
 
 
 def test_a_notebook_starts_two_processes(run, volumes, tmp_path):
     "As the page shows it."
-    p = parse_command(words(**SMALL, tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='launched'))
-    code = f"from accelerate import notebook_launcher; from membrane_nb.training import run_training; notebook_launcher(run_training, [{p!r}], num_processes=2, use_port='29517')"
+    p = SMALL | dict(output=str(tmp_path), name='launched')
+    files = str(volumes/'tomo.mrc'), str(volumes/'mask.mrc')
+    code = f"""
+from accelerate import notebook_launcher
+from membrane_nb.training import train
+def work(): train(*{files!r}, **{p!r})
+notebook_launcher(work, num_processes=2, use_port='29517')
+"""
     done = run(sys.executable, '-c', code, CUDA_VISIBLE_DEVICES='')
     assert done.returncode == 0, done.stderr[-3000:]
     assert [path.name for path in tmp_path.iterdir()] == ['launched']
@@ -141,20 +150,20 @@ def test_a_notebook_starts_two_processes(run, volumes, tmp_path):
 
 def test_a_recipe_and_single_values(tmp_path):
     (tmp_path/'recipe.yaml').write_text('epochs: 7\nlr: 0.5\n')
-    given = parse_command(['-f', str(tmp_path/'recipe.yaml'), '-p', 'lr', '0.25'])
-    assert (given['epochs'], given['lr'], given['resume']) == (7, .25, False)
+    given = TrainOptions(**read_recipe(tmp_path/'recipe.yaml') | dict(lr='0.25'))
+    assert (given.epochs, given.lr, given.resume) == (7, .25, False)
 
 
 @pytest.mark.parametrize('recipe, words, wanted', [
-    ('lr: 1e-4\nepochs: 1e1\nnear: "50"\n', [], dict(lr=1e-4, epochs=10, near=50.)),
-    ('name: "2024_11_28"\n', ['-r', 'output', '007'], dict(name='2024_11_28', output='007')),
-    ('', ['-p', 'name', '01_23', '-r', 'tomo', '2024.10', '-p', 'resume', 'True', '-p', 'lr', '1e-3'], dict(name='01_23', tomo='2024.10', resume=True, lr=1e-3)),
+    ('lr: 1e-4\nepochs: 1e1\nignore_beyond: "50"\n', {}, dict(lr=1e-4, epochs=10, ignore_beyond=50.)),
+    ('name: "2024_11_28"\n', dict(output='007'), dict(name='2024_11_28', output='007')),
+    ('', dict(name='01_23', tomo='2024.10', resume=True, lr='1e-3'), dict(name='01_23', tomo='2024.10', resume=True, lr=1e-3)),
 ])
 def test_what_words_of_a_recipe_and_of_the_command_mean(tmp_path, recipe, words, wanted):
     "L2, D6: words of the command stay as they were typed; YAML guesses."
     (tmp_path/'recipe.yaml').write_text(recipe or '{}')
-    given = parse_command(['-f', str(tmp_path/'recipe.yaml'), *words])
-    assert {name: given[name] for name in wanted} == wanted
+    given = TrainOptions(**read_recipe(tmp_path/'recipe.yaml') | words)
+    assert {name: getattr(given, name) for name in wanted} == wanted
 
 
 @pytest.mark.parametrize('recipe, said', [
@@ -164,4 +173,4 @@ def test_what_words_of_a_recipe_and_of_the_command_mean(tmp_path, recipe, words,
     ('epohcs: 3', 'parameter epohcs: unknown; .*; nearest is epochs$')])
 def test_recipes_that_are_refused(tmp_path, recipe, said):
     (tmp_path/'recipe.yaml').write_text(recipe)
-    with pytest.raises(InputError, match=said): parse_command(['-f', str(tmp_path/'recipe.yaml')])
+    with pytest.raises(InputError, match=said): TrainOptions(**read_recipe(tmp_path/'recipe.yaml'))

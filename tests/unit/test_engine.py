@@ -14,7 +14,7 @@ from membrane_nb.engine import (OpenVino, Torch, agree, check_engine, compare, f
     int8_path, make_int8, pick_engine, read_int8)
 from membrane_nb.stream import Behind, Predict, ahead, read_blocks
 from membrane_nb.infer import open_job
-from membrane_nb.stream import segment
+from membrane_nb.stream import predict_volume
 from membrane_nb.metrics import scores, tally
 from membrane_nb.plain import phantom
 from membrane_nb.unet import Tiled, UNet, fuse_batchnorm, in_tiles, predict_slice
@@ -33,7 +33,7 @@ def cell(): return Tomo(*phantom((12, 160, 176), seed=781), name='cell', density
 def shipped(): return fuse_batchnorm(load_unet(pretrained()))
 
 
-def slab_of(cell, k): return next(slabs(cell.vol, cell.scale, k, range(6, 7)))[1]
+def slab_of(cell, k): return cell.slab(6, k)
 
 
 @pytest.mark.parametrize('precision, largest', [('fp32', 1e-4), ('bf16', .1), ('int8', .4)])
@@ -270,7 +270,7 @@ def test_answers_that_are_no_numbers_are_refused_before_the_work_and_in_it(cell)
     "Where the engine is compared, and in every slice that is written."
     with pytest.raises(InputError, match='cell: the network answers with NaN in slice'): find_membrane(cell, Large(), .5)
     prob = np.empty(cell.vol.shape, np.float32)
-    with pytest.raises(InputError, match='slice 0: the network answers with NaN'): list(segment(cell.vol, cell.scale, Large(), prob))
+    with pytest.raises(InputError, match='slice 0: the network answers with NaN'): list(predict_volume(cell.vol, cell.scale, Large(), prob))
 
 
 def test_the_record_says_what_ran(cell, tmp_path):
@@ -337,7 +337,7 @@ def test_blocks_hold_the_slabs(shape):
 
 def test_blocks_change_nothing_but_the_last_bit_of_a_sigmoid(cell, shipped):
     prob = np.empty(cell.vol.shape, np.float32)
-    assert list(segment(cell.vol, cell.scale, Torch(shipped), prob)) == list(range(len(prob)))
+    assert list(predict_volume(cell.vol, cell.scale, Torch(shipped), prob)) == list(range(len(prob)))
     for z, slab in slabs(cell.vol, cell.scale, shipped.k, range(len(prob))):
         assert np.allclose(prob[z], predict_slice(shipped, slab).sigmoid().numpy(), rtol=1e-6, atol=1e-7)
 
@@ -353,8 +353,8 @@ def test_an_error_of_a_thread_reaches_the_reader(cell, shipped):
         def __setitem__(self, z, img):
             if z == 4: raise OSError('the disk is full')
     net = in_tiles(Torch(shipped), cell.vol.shape)
-    with pytest.raises(OSError, match='gone'): list(segment(Broken(), cell.scale, net, {}))
-    with pytest.raises(OSError, match='full'): list(segment(cell.vol, cell.scale, net, Full()))
+    with pytest.raises(OSError, match='gone'): list(predict_volume(Broken(), cell.scale, net, {}))
+    with pytest.raises(OSError, match='full'): list(predict_volume(cell.vol, cell.scale, net, Full()))
 
 
 def test_items_stay_in_order_and_errors_are_raised():
@@ -372,7 +372,7 @@ def test_the_dice_of_a_volume_stays(shared, shipped):
     zs = range(4, 96, 23)
     dice = []
     for net in (Torch(shipped), fast):
-        probs = [predict_slice(net, next(slabs(vol, tomo.scale, 7, range(z, z + 1)))[1]).sigmoid().numpy() for z in zs]
+        probs = [predict_slice(net, tomo.slab(z, 7)).sigmoid().numpy() for z in zs]
         dice.append(scores(tally(np.stack(probs), np.stack([msk[z] for z in zs])), .5)['dice'])
     assert abs(dice[0] - dice[1]) < .003
 
@@ -384,7 +384,7 @@ def test_the_dice_of_pictures_stays(shared, shipped):
     counts = [0] * len(engines)
     for img, msk in zip(drawn['images'], drawn['masks']):
         tomo = Tomo(np.repeat(img[None].astype(np.float32), 7, 0), density='dark')
-        slab = next(slabs(tomo.vol, tomo.scale, 7, range(3, 4)))[1]
+        slab = tomo.slab(3, 7)
         for i, net in enumerate(engines): counts[i] = counts[i] + tally(predict_slice(net, slab).sigmoid().numpy(), (msk > 0).astype(np.uint8))
     dice = [scores(c, .5)['dice'] for c in counts]
     assert abs(dice[1] - dice[0]) < .003 and abs(dice[2] - dice[0]) < .003

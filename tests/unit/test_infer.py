@@ -22,9 +22,9 @@ def test_what_is_refused(volumes, tmp_path):
 
 
 def test_a_bright_tomogram_gets_the_same_answer(volumes, tmp_path):
-    dark = open_job(volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'dark', device='cpu')
+    dark = open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=tmp_path/'dark', device='cpu')
     write_mrc(tmp_path/'bright.mrc', -open_volume(volumes/'tomo.mrc')[:], 10.)
-    bright = open_job(tmp_path/'bright.mrc', volumes/'weights.pt', tmp_path/'bright', device='cpu')
+    bright = open_job(tmp_path/'bright.mrc', weights=volumes/'weights.pt', output=tmp_path/'bright', device='cpu')
     prob = [open_volume(job.run(pictures=False)/'prob.mrc')[:] for job in (dark, bright)]
     assert np.abs(prob[0] - prob[1]).max() < 1e-4 and 'taken as bright' in bright.notes[0]
 
@@ -35,7 +35,7 @@ def test_a_named_voxel_size_is_in_every_result(volumes, tmp_path):
     shutil.copy(volumes/'tomo.mrc', tmp_path/'t.mrc')
     with mrcfile.mmap(tmp_path/'t.mrc', 'r+') as f: f.voxel_size, f.nstart = 1.342, (10, 0, -20)
     for format in ('mrc', 'zarr'):
-        job = open_job(tmp_path/'t.mrc', volumes/'weights.pt', tmp_path/format, device='cpu', pixel=10., format=format, threshold=.01)
+        job = open_job(tmp_path/'t.mrc', weights=volumes/'weights.pt', output=tmp_path/format, device='cpu', voxel_size=10., format=format, threshold=.01)
         folder = job.run(pictures=False)
         assert json.loads((folder/'segmentation.json').read_text())['pixel'] == 10
         for name in ('mask', 'prob'):
@@ -44,26 +44,26 @@ def test_a_named_voxel_size_is_in_every_result(volumes, tmp_path):
 
 
 def test_what_was_too_small_is_said(volumes, tmp_path):
-    "S6: pieces and their share; where it is most of what was found, the advice names pixel and min_size."
+    "S6: pieces and their share; where it is most of what was found, the advice names voxel_size and min_size."
     import mrcfile
     shutil.copy(volumes/'tomo.mrc', tmp_path/'t.mrc')
     with mrcfile.mmap(tmp_path/'t.mrc', 'r+') as f: f.voxel_size = 1.342
-    threshold = float(np.quantile(open_volume(open_job(volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'a', device='cpu').run(pictures=False)/'prob.mrc')[:], .5))
+    threshold = float(np.quantile(open_volume(open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=tmp_path/'a', device='cpu').run(pictures=False)/'prob.mrc')[:], .5))
     notes = {}
     for pixel, min_size in ((0., 1600.), (0., 0.), (10., 1600.)):
-        job = open_job(tmp_path/'t.mrc', volumes/'weights.pt', tmp_path/'out', device='cpu', threshold=threshold, min_size=min_size, pixel=pixel, overwrite=True)
+        job = open_job(tmp_path/'t.mrc', weights=volumes/'weights.pt', output=tmp_path/'out', device='cpu', threshold=threshold, min_size=min_size, voxel_size=pixel, overwrite=True)
         folder = job.run(pictures=False)
         notes[pixel, min_size] = json.loads((folder/'segmentation.json').read_text())['notes']
         left = int(open_volume(folder/'mask.mrc')[:].sum())
         found = int((open_volume(folder/'prob.mrc')[:] >= np.float32(threshold)).sum())
         assert job.removed[1] == (1 - left / found if job.fewest else 0) or abs(job.removed[1] - 1 + left / found) < 1e-9
     n, = re.findall(r't.mrc: (\d+) pieces smaller than 1600 nm³ were removed, 100.0% of what was found', '\n'.join(notes[0., 1600.]))
-    assert int(n) > 0 and 'name the voxel size (pixel, now 1.342 Å), keep smaller pieces (min_size, now 1600 nm³)' in notes[0., 1600.][-1]
+    assert int(n) > 0 and 'name the voxel size (voxel_size, now 1.342 Å), keep smaller pieces (min_size, now 1600 nm³)' in notes[0., 1600.][-1]
     assert not any('were removed' in note or 'min_size' in note for note in notes[0., 0.])
     assert not any('name the voxel size' in note for note in notes[10., 1600.])
 
 
 @pytest.mark.parametrize('pixel', [-1., .01, .49, 100.5, 1000.])
 def test_a_size_that_no_tomogram_has_is_not_named_either(volumes, tmp_path, pixel):
-    with pytest.raises(InputError, match='parameter pixel: found .*; wanted 0.5 to 100|parameter pixel: found .*; wanted 0 to 100'):
-        open_job(volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'out', device='cpu', pixel=pixel)
+    with pytest.raises(InputError, match='parameter voxel_size: found .*; wanted 0.5 to 100|parameter voxel_size: found .*; wanted 0 to 100'):
+        open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=tmp_path/'out', device='cpu', voxel_size=pixel)

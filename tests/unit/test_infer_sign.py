@@ -35,14 +35,14 @@ def test_the_sign_that_was_taken_is_said_and_kept(cell, tmp_path):
 
 
 def test_density_is_not_overruled(cell, tmp_path):
-    job = open_job(cell[0], output=tmp_path/'out', density='bright', device='cpu')
-    assert job.tomo.scale.sign == -1 and any('as density says' in n for n in job.notes)
+    job = open_job(cell[0], output=tmp_path/'out', contrast='bright', device='cpu')
+    assert job.tomo.scale.sign == -1 and any('as contrast says' in n for n in job.notes)
 
 
 def test_where_nothing_is_found_the_sign_is_undecided():
     noise = np.random.default_rng(0).standard_normal((9, 96, 96)).astype(np.float32)
     sign, why = find_sign(Tomo(noise), load_unet(pretrained()), .999999)
-    assert sign == 1 and why.startswith('undecided') and 'density' in why
+    assert sign == 1 and why.startswith('undecided') and 'contrast' in why
 
 
 def test_next_to_nothing_comes_with_advice(cell, tmp_path, capsys):
@@ -81,5 +81,5 @@ def test_zooms_are_tried_in_the_pixels_of_the_slice(cell, tmp_path):
 
 def test_the_weights_raw_say_what_they_miss(cell, tmp_path):
     "S16: stacks of thylakoids; the other set says nothing of them."
-    said = lambda weights: [note for note in open_job(cell[0], weights, tmp_path/'out', device='cpu', density='dark').notes if 'thylakoids' in note]
+    said = lambda weights: [note for note in open_job(cell[0], weights=weights, output=tmp_path/'out', device='cpu', contrast='dark').notes if 'thylakoids' in note]
     assert len(said('raw')) == 1 and not said('')

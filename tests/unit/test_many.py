@@ -1,6 +1,5 @@
 "Many tomograms: each costs itself only, whatever is wrong with it or with its worker."
 import json, os, shutil, signal, subprocess, sys, threading, time
-from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,10 +10,10 @@ import pytest
 import torch
 from conftest import ROOT
 from membrane_nb.checks import InputError
-from membrane_nb.infer import _WHERE, open_job, what_decides
+from membrane_nb.infer import open_job, what_decides
 from membrane_nb.plain import phantom
 from membrane_nb.results import RECORD
-from membrane_nb.many import (Many, _alone, file_stamp, infer_many, open_many, segment_item,
+from membrane_nb.many import (Many, _alone, file_stamp, open_many, segment_item, segment_many,
     why_other)
 from membrane_nb.report import COLUMNS, contact_sheet, read_report, write_report
 from membrane_nb.tomograms import Item, is_many, list_tomograms
@@ -22,6 +21,7 @@ from membrane_nb.workers import _row_of_future, hand_out, local_client, worker_e
 from membrane_nb.card import write_card
 from membrane_nb.weights import pretrained
 from membrane_nb.mrc import write_mrc
+from membrane_nb.options import ManyOptions, OneOptions
 from membrane_nb.store import first_fingerprint
 from membrane_nb.volume import open_volume
 
@@ -50,7 +50,7 @@ def weights(volumes):
 def done(session, weights, tmp_path_factory):
     "The folder after a run with two workers, and the run."
     output = tmp_path_factory.mktemp('many')/'results'
-    many = open_many(session, output, weights, workers=2, threads=1, **PLAIN)
+    many = open_many(session, output, weights=weights, workers=2, threads=1, **PLAIN)
     many.run()
     return output, many
 
@@ -81,7 +81,7 @@ def test_a_folder_gives_a_result_each_and_a_report(session, done):
 
 
 def test_one_worker_gives_the_same_bits(session, weights, done, tmp_path):
-    infer_many(f'{session}/[ab].mrc', tmp_path/'one', weights=weights, workers=1, threads=1, **PLAIN)
+    segment_many(f'{session}/[ab].mrc', tmp_path/'one', weights=weights, workers=1, threads=1, **PLAIN)
     for name in 'ab':
         for file in ('prob.mrc', 'mask.mrc'):
             two, one = (folder/f'{name}_membranes'/file for folder in (done[0], tmp_path/'one'))
@@ -91,11 +91,11 @@ def test_one_worker_gives_the_same_bits(session, weights, done, tmp_path):
 def test_a_restart_does_what_is_missing(session, weights, done, monkeypatch):
     "What is finished is skipped, also when its file was copied; without work no cluster is started."
     output, _ = done
-    again = open_many(session, output, weights, **PLAIN)
+    again = open_many(session, output, weights=weights, **PLAIN)
     assert again.count('skipped') == 3 and [item.name for item in again.todo] == ['torn']
     os.utime(session/'a.mrc', (1, 1))
     monkeypatch.setattr('membrane_nb.many.local_client', lambda *_: pytest.fail('a cluster was started'))
-    good = open_many(f'{session}/[abc].mrc', output, weights, **PLAIN)
+    good = open_many(f'{session}/[abc].mrc', output, weights=weights, **PLAIN)
     good.run()
     assert states(output) == dict.fromkeys('abc', 'skipped')
 
@@ -103,14 +103,14 @@ def test_a_restart_does_what_is_missing(session, weights, done, monkeypatch):
 def test_a_result_made_otherwise_is_not_taken_for_done(session, weights, done, tmp_path):
     output, _ = done
     with pytest.raises(InputError, match=r'a_membranes: was made with threshold 0.5, not 0.4 \(2 more like it\); wanted overwrite=True'):
-        open_many(session, output, weights, threshold=.4, **PLAIN)
+        open_many(session, output, weights=weights, threshold=.4, **PLAIN)
     with pytest.raises(InputError, match='was made with weights_sha256'): open_many(session, output, **PLAIN)
     write_mrc(tmp_path/'a.mrc', phantom((16, 96, 96), seed=50)[0], 10.)
-    with pytest.raises(InputError, match='a_membranes: was made from other voxels than those of'): open_many(f'{tmp_path}/*.mrc', output, weights, **PLAIN)
-    open_job(session/'a.mrc', weights, tmp_path/'single'/'a_membranes', device='cpu', engine='torch').run(pictures=False)
-    with pytest.raises(InputError, match='a_membranes: was made with min_size 1600.0, not 0.0'): open_many(session, tmp_path/'single', weights, **PLAIN)
-    assert open_many(session, tmp_path/'single', weights, **PLAIN | dict(min_size=1600.)).count('skipped') == 1, 'a run of one tomogram keeps the same record'
-    assert len(open_many(session, output, weights, threshold=.4, overwrite=True, **PLAIN).todo) == 4
+    with pytest.raises(InputError, match='a_membranes: was made from other voxels than those of'): open_many(f'{tmp_path}/*.mrc', output, weights=weights, **PLAIN)
+    open_job(session/'a.mrc', weights=weights, output=tmp_path/'single'/'a_membranes', device='cpu', engine='torch').run(pictures=False)
+    with pytest.raises(InputError, match='a_membranes: was made with min_size 1600.0, not 0.0'): open_many(session, tmp_path/'single', weights=weights, **PLAIN)
+    assert open_many(session, tmp_path/'single', weights=weights, **PLAIN | dict(min_size=1600.)).count('skipped') == 1, 'a run of one tomogram keeps the same record'
+    assert len(open_many(session, output, weights=weights, threshold=.4, overwrite=True, **PLAIN).todo) == 4
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def scored(session, weights, tmp_path):
 def work(many):
     "Do the first tomogram of a run, here."
     item = many.todo[0]
-    return segment_item(item, many.folder_of(item), many.options, many.asked, 1, False)
+    return segment_item(item, many.folder_of(item), many.options.changed(threads=1, pictures=False), many.asked)
 
 
 def test_the_same_run_again_has_nothing_to_do(scored):
@@ -174,8 +174,8 @@ def test_a_mask_that_is_gone_is_said(scored):
 
 
 @pytest.mark.parametrize('more, said', [
-    (dict(ignore='none'), 'ignore auto, not none'), (dict(density='bright'), 'density auto, not bright'), (dict(zoom=.9), 'zoom 0.0, not 0.9'),
-    (dict(pixel=9.), 'pixel 0.0, not 9.0'), (dict(tta=True), 'tta False, not True'), (dict(engine='auto'), 'engine torch, not auto')])
+    (dict(ignore='none'), 'ignore auto, not none'), (dict(contrast='bright'), 'contrast auto, not bright'), (dict(zoom=.9), 'zoom 0.0, not 0.9'),
+    (dict(voxel_size=9.), 'voxel_size 0.0, not 9.0'), (dict(tta=True), 'tta False, not True'), (dict(engine='auto'), 'engine torch, not auto')])
 def test_another_parameter_is_another_result(scored, more, said):
     with pytest.raises(InputError, match=f'a_membranes: was made with {said}; wanted overwrite=True'): scored(**more)
 
@@ -186,10 +186,11 @@ def test_where_the_work_is_done_changes_nothing(scored):
 
 def test_every_parameter_of_a_job_is_in_the_record_or_says_where():
     "A new option that decides the answer cannot be forgotten; a run over many tomograms has it too."
-    names = set(signature(open_job).parameters)
-    assert what_decides({}, pretrained()).keys() >= names - set(_WHERE)
-    assert names - {'tomo', 'mask'} <= set(signature(open_many).parameters)
-    assert set(_WHERE) == {'tomo', 'mask', 'weights', 'output', 'root', 'overwrite', 'device', 'tile'}
+    where = OneOptions.names('where')
+    assert what_decides(OneOptions(), pretrained()).keys() >= OneOptions().record().keys() - where
+    assert OneOptions.model_fields.keys() - {'tomo', 'mask'} <= ManyOptions.model_fields.keys()
+    assert where == {'tomo', 'mask', 'weights', 'output', 'overwrite', 'device', 'tile'}
+    assert ManyOptions.names('where') - where == {'tomograms', 'pictures', 'scheduler', 'workers', 'threads'}
 
 
 def test_a_card_that_changed_is_another_result(session, weights, tmp_path):
@@ -199,8 +200,8 @@ def test_a_card_that_changed_is_another_result(session, weights, tmp_path):
     for pixel in (0, 12.):
         write_card(tmp_path, dict(pixel=pixel), [])
         if pixel: break
-        assert work(open_many(f'{session}/a.mrc', tmp_path/'out', tmp_path/'w.safetensors', **PLAIN))['state'] == 'done'
-    with pytest.raises(InputError, match='was made with weights_pixel 0.0, not 12.0'): open_many(f'{session}/a.mrc', tmp_path/'out', tmp_path/'w.safetensors', **PLAIN)
+        assert work(open_many(f'{session}/a.mrc', tmp_path/'out', weights=tmp_path/'w.safetensors', **PLAIN))['state'] == 'done'
+    with pytest.raises(InputError, match='was made with weights_pixel 0.0, not 12.0'): open_many(f'{session}/a.mrc', tmp_path/'out', weights=tmp_path/'w.safetensors', **PLAIN)
 
 
 def test_a_header_with_another_voxel_size_is_another_result(scored):
@@ -302,10 +303,10 @@ def test_a_result_of_another_int8_model_is_another_result(scored):
 def test_chunks_of_a_store_that_are_missing_are_noticed(session, weights, tmp_path):
     pytest.importorskip('zarr')
     plain = PLAIN | dict(format='zarr')
-    assert work(open_many(f'{session}/a.mrc', tmp_path/'out', weights, **plain))['state'] == 'done'
+    assert work(open_many(f'{session}/a.mrc', tmp_path/'out', weights=weights, **plain))['state'] == 'done'
     chunks = [p for p in (tmp_path/'out'/'a_membranes'/'prob.ome.zarr'/'0').rglob('*') if p.is_file() and p.name[0] != '.']
     chunks[0].unlink()
-    row = work(open_many(f'{session}/a.mrc', tmp_path/'out', weights, **plain))
+    row = work(open_many(f'{session}/a.mrc', tmp_path/'out', weights=weights, **plain))
     assert row['state'] == 'done' and 'is missing; made again' in row['remark']
 
 
@@ -337,9 +338,9 @@ def test_a_contact_sheet_without_a_result_is_one_sentence(scored):
 def test_a_list_has_masks_and_names(session, weights, tmp_path):
     "Its paths count from its folder; a mask is scored against; a name tells two files apart."
     (session/'list.csv').write_text('tomogram, mask, name\na.mrc, a.msk, first\n# not this one\nb.mrc,,second\n')
-    many = open_many(session/'list.csv', tmp_path/'out', weights, **PLAIN)
+    many = open_many(session/'list.csv', tmp_path/'out', weights=weights, **PLAIN)
     assert [(item.name, bool(item.mask)) for item in many.items] == [('first', True), ('second', False)]
-    row = segment_item(many.items[0], many.folder_of(many.items[0]), many.options, many.asked, 1, False)
+    row = segment_item(many.items[0], many.folder_of(many.items[0]), many.options.changed(threads=1, pictures=False), many.asked)
     assert 0 <= float(row['dice']) <= 1 and row['worker'] == 'none'
 
 
@@ -350,22 +351,22 @@ def test_stores_and_addresses(session, weights, tmp_path):
     (tmp_path/'data').mkdir()
     write_zarr(tmp_path/'data'/'cell.ome.zarr', open_volume(session/'a.mrc')[:], 10.)
     assert is_many(tmp_path/'data') and not is_many(tmp_path/'data'/'cell.ome.zarr')
-    many = open_many(tmp_path/'data', tmp_path/'out', weights, format='zarr', **PLAIN)
+    many = open_many(tmp_path/'data', tmp_path/'out', weights=weights, format='zarr', **PLAIN)
     item, = many.items
     assert item.name == 'cell'
-    row = segment_item(item, many.folder_of(item), many.options, many.asked, pictures=False)
+    row = segment_item(item, many.folder_of(item), many.options.changed(pictures=False), many.asked)
     write_report(many.output, [row])
     assert len(contact_sheet(many.output).axes) == 1
-    assert open_many(tmp_path/'data', tmp_path/'out', weights, format='zarr', **PLAIN).count('skipped') == 1
+    assert open_many(tmp_path/'data', tmp_path/'out', weights=weights, format='zarr', **PLAIN).count('skipped') == 1
     (tmp_path/'list.csv').write_text('tomogram\nhttps://example.org/run/cell.zarr\n')
-    item, = open_many(tmp_path/'list.csv', tmp_path/'two', weights, **PLAIN).items
+    item, = open_many(tmp_path/'list.csv', tmp_path/'two', weights=weights, **PLAIN).items
     assert item.file == 'https://example.org/run/cell.zarr' and item.name == 'cell'
 
 
 def test_a_worker_with_other_weights_is_noticed(session, weights, tmp_path):
-    many = open_many(session, tmp_path/'out', weights, **PLAIN)
+    many = open_many(session, tmp_path/'out', weights=weights, **PLAIN)
     item = many.items[0]
-    row = segment_item(item, many.folder_of(item), many.options, many.asked | dict(weights_sha256='another'), pictures=False)
+    row = segment_item(item, many.folder_of(item), many.options.changed(pictures=False), many.asked | dict(weights_sha256='another'))
     assert row['state'] == 'failed' and 'this worker has other weights' in row['remark']
     assert not many.output.exists() or not list(many.output.iterdir())
 
@@ -378,7 +379,7 @@ def test_a_worker_with_other_weights_is_noticed(session, weights, tmp_path):
     (dict(output='{0}/a.mrc'), 'is a file; wanted a folder'),
     (dict(weights='{0}/a.mrc'), 'cannot be read; wanted a whole weights file'),
     (dict(threshold=2.), 'parameter threshold: found 2'),
-    (dict(density='grey'), "parameter density: found 'grey'"),
+    (dict(contrast='grey'), "parameter contrast: found 'grey'"),
     (dict(engine='steam'), "parameter engine: found 'steam'"),
     (dict(format='tiff'), "parameter format: found 'tiff'"),
     (dict(engine='torch', precision='int8'), 'int8 is not for torch'),
@@ -480,15 +481,15 @@ def test_what_is_not_ours_is_left_alone(session, weights, done, tmp_path):
     "A folder of somebody else under the name of a result, a report of another program, and a result as an input."
     (tmp_path/'a_membranes').mkdir()
     (tmp_path/'a_membranes'/'notes.txt').write_text('mine')
-    with pytest.raises(InputError, match='holds notes.txt'): open_many(session, tmp_path, weights, overwrite=True, **PLAIN)
+    with pytest.raises(InputError, match='holds notes.txt'): open_many(session, tmp_path, weights=weights, overwrite=True, **PLAIN)
     (tmp_path/'out').mkdir()
     (tmp_path/'out'/'report.csv').write_text('mine')
-    with pytest.raises(InputError, match='report.csv: is no report of ours'): open_many(session, tmp_path/'out', weights, **PLAIN)
-    with pytest.raises(InputError, match='is the result of a run; wanted tomograms'): open_many(f'{done[0]}/*/mask.mrc', tmp_path/'two', weights, **PLAIN)
+    with pytest.raises(InputError, match='report.csv: is no report of ours'): open_many(session, tmp_path/'out', weights=weights, **PLAIN)
+    with pytest.raises(InputError, match='is the result of a run; wanted tomograms'): open_many(f'{done[0]}/*/mask.mrc', tmp_path/'two', weights=weights, **PLAIN)
 
 
 def test_two_runs_at_one_place(session, weights, tmp_path):
-    many = open_many(session, tmp_path, weights, **PLAIN)
+    many = open_many(session, tmp_path, weights=weights, **PLAIN)
     with _alone(tmp_path), pytest.raises(InputError, match='another run writes there now'): many.run()
 
 
@@ -517,7 +518,7 @@ def kill(folder):
 def test_a_killed_worker_costs_one_task(session, weights, cluster, tmp_path):
     "It is done again by another worker, which empties what the dead one left; the others are not done twice."
     from distributed import Client
-    many = open_many(f'{session}/[abc].mrc', tmp_path/'out', weights, scheduler=cluster.scheduler_address, threads=1, **PLAIN)
+    many = open_many(f'{session}/[abc].mrc', tmp_path/'out', weights=weights, scheduler=cluster.scheduler_address, threads=1, **PLAIN)
     with Client(cluster, set_as_default=False) as client: client.run(wait_for_file, tmp_path)
     killer = threading.Thread(target=kill, args=[tmp_path])
     killer.start()
@@ -542,7 +543,7 @@ def test_a_tomogram_that_kills_every_worker_is_given_up():
 def test_a_scheduler_whose_workers_do_not_fit_is_refused(session, weights, cluster, tmp_path, monkeypatch):
     monkeypatch.setattr('membrane_nb.__version__', '99')
     with pytest.raises(InputError, match='has membrane_nb .*; wanted 99, as here'):
-        open_many(session, tmp_path/'out', weights, scheduler=cluster.scheduler_address, **PLAIN)
+        open_many(session, tmp_path/'out', weights=weights, scheduler=cluster.scheduler_address, **PLAIN)
 
 
 def test_tasks_whose_scheduler_is_gone_are_rows():
@@ -561,7 +562,7 @@ def test_the_command_line_says_how_many_failed(session, weights, done, capsys, m
     here = dict(processes=False, n_workers=1, threads_per_worker=1, dashboard_address='127.0.0.1:0', silence_logs=50, set_as_default=False)
     monkeypatch.setattr('membrane_nb.many.local_client', lambda *_: Client(**here))
     with pytest.raises(InputError, match='report.csv: 1 of 4 failed, the first: .*torn.mrc: is truncated'):
-        infer_many(session, done[0], weights=weights, workers=1, **PLAIN)
+        segment_many(session, done[0], weights=weights, workers=1, **PLAIN)
     assert '4 tomograms: 0 done, 3 skipped, 1 failed' in capsys.readouterr().out
 
 
@@ -635,7 +636,7 @@ def test_nothing_listens_without_a_key(cluster):
 @pytest.mark.parametrize('scheduler, key', [('tcp://node1:8786', False), ('node1:8786', False), ('tls://node1:8786', True)])
 def test_a_plain_scheduler_is_remarked_upon(capsys, scheduler, key):
     "Whoever reaches its port can run code as the one who started it."
-    Many([], Path('out'), {}, {}, scheduler, 0, 1, False)._say_where(SimpleNamespace(nthreads=dict))
+    Many(ManyOptions(scheduler=scheduler), [], Path('out'), {})._say_where(SimpleNamespace(nthreads=dict))
     assert ('has no key: whoever reaches it can run code as you' in capsys.readouterr().err) != key
 
 

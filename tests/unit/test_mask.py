@@ -275,9 +275,9 @@ def test_scoring_refuses_a_mask_that_lies_wrong(volumes, cell, tmp_path):
     "S2: open_job, before any folder; with trust_mask it is scored."
     write_mrc(tmp_path/'m.mrc', cell[1][:, ::-1].astype(np.int8), 10.)
     options = dict(mask=tmp_path/'m.mrc', device='cpu', engine='torch')
-    with pytest.raises(InputError, match='far better mirrored along y'): open_job(volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'out', **options)
+    with pytest.raises(InputError, match='far better mirrored along y'): open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=tmp_path/'out', **options)
     assert not (tmp_path/'out').exists()
-    assert open_job(volumes/'tomo.mrc', volumes/'weights.pt', tmp_path/'out', trust_mask=True, **options).tomo.msk
+    assert open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=tmp_path/'out', trust_mask=True, **options).tomo.msk
 
 
 @pytest.mark.parametrize('seed', range(6))

@@ -63,7 +63,7 @@ def test_voxel_sizes(cell, tmp_path, sides, pixel, said):
 
 @pytest.mark.parametrize('sides', [(.0134,) * 3, (.49,) * 3, (101,) * 3, (4e4,) * 3, (.1, .2, .3)])
 def test_a_size_that_no_tomogram_has_is_unknown(cell, tmp_path, sides):
-    "S6: as 1 Å is; the parameter pixel says what it is."
+    "S6: as 1 Å is; the parameter voxel_size says what it is."
     path = write_mrc(tmp_path/'a.mrc', cell).path
     with mrcfile.mmap(path, 'r+') as f: f.voxel_size = sides
     vol = open_volume(path)

@@ -107,7 +107,7 @@ def test_voxel_sizes(cell, tmp_path, scale, unit, pixel, said):
 
 def test_sides_that_differ(cell, tmp_path):
     path = stored(tmp_path/'a.zarr', cell, scale=[10., 5., 10.])
-    with pytest.raises(InputError, match='voxels of 10 x 5 x 10 Å; wanted one size for all sides: name it with the parameter pixel'): open_volume(path)
+    with pytest.raises(InputError, match='voxels of 10 x 5 x 10 Å; wanted one size for all sides: name it with the parameter voxel_size'): open_volume(path)
     assert open_volume(path, pixel=10.).pixel == 10
     assert open_volume(stored(tmp_path/'b.zarr', cell[:1], scale=[10., 5., 5.])).pixel == 5, 'one slice has no z to compare'
     with pytest.raises(InputError, match='voxels of nan'): open_volume(stored(tmp_path/'c.zarr', cell, scale=[math.nan] * 3))
@@ -308,9 +308,9 @@ def test_a_result_may_be_a_store(tmp_path, volumes):
     from membrane_nb.infer import open_job
     weights = volumes/'weights.pt'
     write_zarr(tmp_path/'tomo.ome.zarr', open_volume(volumes/'tomo.mrc'), like=open_volume(volumes/'tomo.mrc'))
-    whole = open_job(volumes/'tomo.mrc', weights, tmp_path/'mrc', device='cpu', min_size=0).run(pictures=False)
+    whole = open_job(volumes/'tomo.mrc', weights=weights, output=tmp_path/'mrc', device='cpu', min_size=0).run(pictures=False)
     for again in (False, True):
-        job = open_job(tmp_path/'tomo.ome.zarr', weights, tmp_path/'zarr', device='cpu', min_size=0, format='zarr', overwrite=again)
+        job = open_job(tmp_path/'tomo.ome.zarr', weights=weights, output=tmp_path/'zarr', device='cpu', min_size=0, format='zarr', overwrite=again)
         store = job.run()
     assert {'mask.ome.zarr', 'prob.ome.zarr', 'overlays.png', 'segmentation.json'} <= {path.name for path in store.iterdir()}
     for name in ('mask', 'prob'):
@@ -348,7 +348,7 @@ def test_missing_chunks_reach_the_result(tmp_path, volumes):
         group = zarr.open_group(path, mode='a')
         group.create_array('0', data=group['0'][:], chunks=(6, 96, 80), overwrite=True)
         (path/'0'/'3.0.0').unlink()
-    job = open_job(given['tomo'], volumes/'weights.pt', tmp_path/'out', mask=given['mask'], device='cpu')
+    job = open_job(given['tomo'], weights=volumes/'weights.pt', output=tmp_path/'out', mask=given['mask'], device='cpu')
     notes = json.loads((job.run(pictures=False)/'segmentation.json').read_text())['notes']
     for name in ('tomo', 'mask'): assert sum(note.startswith(f'{name}.zarr: 1 of its 4 chunks are not there') for note in notes) == 1
 

@@ -1,5 +1,5 @@
 "Training: what its page does not sweep."
-import csv, json, os, shutil, sys
+import csv, json, os, shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from membrane_nb.loss import bce_dice, loss_sums
 from membrane_nb.phantoms import _one_phantom, phantom_parts
 from membrane_nb.provenance import check_history, provenance_of
 from membrane_nb.summary import run_card, scores_in_words
-from membrane_nb.training import check_run, open_run, parse_command, write_run
+from membrane_nb.options import RecipeOptions, TrainOptions
+from membrane_nb.training import read_recipe, write_run
 from membrane_nb.card import read_card, write_card
 from membrane_nb.provenance import read_provenance
 from membrane_nb.unet import UNet
@@ -32,7 +33,7 @@ from membrane_nb.store import fingerprint, first_fingerprint
 from membrane_nb.volume import open_volume
 from safetensors.torch import load_file, save_file
 from skimage.morphology import skeletonize
-from conftest import parameters
+from conftest import opened
 
 
 @pytest.fixture(scope='module')
@@ -51,8 +52,8 @@ def trained(small, tmp_path_factory):
 
 def new_fit(small, **more):
     torch.manual_seed(3)
-    settings = dict(lr=1e-2) | more
-    return Fit(UNet(3, 4, 4), Patches(small['train'], 12, 3, 32), small['val'], **settings)
+    settings = dict(lr=1e-2, batch_size=4, schedule='cosine') | more
+    return Fit(UNet(3, 4, 4), Patches(small['train'], 12, 3, 32), small['val'], TrainOptions(**settings))
 
 
 @pytest.mark.parametrize('wrong', [
@@ -60,12 +61,12 @@ def new_fit(small, **more):
     dict(epochs=0), dict(dropout=1.), dict(base=10**6), dict(seed=2**64), dict(phantoms=10**9), dict(norm='group', base=12), dict(real_fraction=.5), dict(line=200.),
     dict(phantom_raw=.5, phantom_hard=.6)])
 def test_a_parameter_that_no_run_can_have(wrong):
-    check_run(parameters())
-    with pytest.raises(InputError, match=f'parameter {list(wrong)[-1]}: found'): check_run(parameters() | wrong)
+    RecipeOptions()
+    with pytest.raises(InputError, match=f'parameter {list(wrong)[-1]}: found'): RecipeOptions(**wrong)
 
 
 def test_opening_a_run_writes_nothing(tmp_path):
-    open_run(parameters(output=tmp_path/'runs'))
+    opened(dict(output=tmp_path/'runs'))
     assert not list(tmp_path.iterdir())
 
 
@@ -137,16 +138,15 @@ def one_slice(tmp_path):
 def test_fine_tuning_works_from_one_slice_and_the_card_says_so(tmp_path):
     tuning = yaml.safe_load((repo_root()/'recipes'/'finetune.yaml').read_text())
     small = dict(output=str(tmp_path/'runs'), device='cpu', patch=32, patches_per_epoch=8, epochs=1)
-    run = open_run(parameters(**tuning | one_slice(tmp_path) | small))
+    run = opened(dict(**tuning | one_slice(tmp_path) | small))
     assert any('too few of its slices' in note for note in run.notes)
-    fit = run.start()
-    for _ in fit.run(run.results.part/'last.ckpt', run.about): pass
-    assert run.score(fit)['test_distance'] == dict(slices=0, nm=0.)
+    for _ in run.train(): pass
+    assert run.score()['test_distance'] == dict(slices=0, nm=0.)
 
 
 def test_training_from_nothing_still_wants_three_slices(tmp_path):
     with pytest.raises(InputError, match='at least three'):
-        open_run(parameters(**one_slice(tmp_path), output=str(tmp_path/'runs'), device='cpu'))
+        opened(dict(**one_slice(tmp_path), output=str(tmp_path/'runs'), device='cpu'))
 
 
 def test_a_blend_is_the_mean_with_other_weights(tmp_path):
@@ -156,10 +156,10 @@ def test_a_blend_is_the_mean_with_other_weights(tmp_path):
     small = files | dict(output=str(tmp_path/'runs'), name='one', init='pretrained', device='cpu', patch=32, patches_per_epoch=8, epochs=1)
     found = {}
     for blend in ('', str(pretrained())):
-        run = open_run(parameters(**small, blend=blend, resume=bool(found)))
-        fit = run.start()
-        for _ in fit.run(run.results.part/'last.ckpt', run.about): pass
-        run.finish(fit, run.score(fit))
+        run = opened(dict(**small, average_with=blend, resume=bool(found)))
+        for _ in run.train(): pass
+        run.score()
+        run.finish()
         found[blend] = load_unet(tmp_path/'runs'/'one'/'weights.safetensors').state_dict()
     alone, mean = found.values()
     for name, value in load_unet(pretrained()).state_dict().items():
@@ -175,39 +175,40 @@ def test_traced_slices_train_beside_phantoms(volumes, tmp_path):
         write_mrc(tmp_path/f'{z}_line.mrc', skeletonize(msk[z] > 0)[None].astype(np.uint8), 10.)
         rows.append(f'{z}.mrc,{z}_line.mrc,train,cell,3.5')
     (tmp_path/'m.csv').write_text('\n'.join(rows))
-    p = parameters(manifest=tmp_path/'m.csv', output=tmp_path/'runs', name='run', device='cpu', k=3, base=4, patch=32, patches_per_epoch=4, epochs=1, phantoms=1, near=50.)
-    with pytest.raises(InputError, match='has no val tomogram'): open_run(p)
-    run = open_run(p | dict(real_fraction=.25))
+    p = dict(manifest=tmp_path/'m.csv', output=tmp_path/'runs', name='run', device='cpu', k=3, base=4, patch=32, patches_per_epoch=4, epochs=1, phantoms=1, ignore_beyond=50.)
+    with pytest.raises(InputError, match='has no val tomogram'): opened(p)
+    run = opened(p | dict(real_fraction=.25))
     fit = run.start()
     drawn = [fit.patches.where(j)[1].group for j in range(400)]
     assert set(drawn) == {'cell', 'phantoms'} and abs(drawn.count('cell') / 400 - .25) < .08
     first = run.parts['train'][0][0]
     assert set(np.unique(first.msk[0])) == {0, 1, 2} and first.rows.sum() == (first.msk[0] == 1).sum() > 2 * skeletonize(msk[6] > 0).sum()
     assert all((tomo.msk[0] != 2).all() for tomo, _ in run.parts['val']) and [len(run.parts[part]) for part in ('train', 'val', 'test')] == [4, 1, 1]
-    for _ in fit.run(run.results.part/'last.ckpt', run.about): pass
-    folder = run.finish(fit, run.score(fit))
+    for _ in run.train(): pass
+    run.score()
+    folder = run.finish()
     seen = read_provenance(folder/'weights.safetensors')
     assert [row['part'] for row in seen] == ['train'] * 4 + ['val', 'test'] and seen[0]['mask'] == first.msk.voxels
     (tmp_path/'m.csv').write_text('\n'.join(rows).replace('3.5', '5'))
-    with pytest.raises(InputError, match='was trained on other'): open_run(p | dict(real_fraction=.25, resume=True))
+    with pytest.raises(InputError, match='was trained on other'): opened(p | dict(real_fraction=.25, resume=True))
 
 
 def test_a_run_starts_from_the_mean_of_several_weights(tmp_path):
     a, b = (weights_that_saw(tmp_path/name, [a_row(name, 'train', 0, 20)]) for name in 'ab')
     state = load_file(b)
     save_file({name: value * 1.5 if value.is_floating_point() else value for name, value in state.items()}, b)
-    run = open_run(parameters(output=tmp_path/'runs', init=f'{a}, {b}', device='cpu'))
+    run = opened(dict(output=tmp_path/'runs', init=f'{a}, {b}', device='cpu'))
     assert all(torch.allclose(value.float(), state[name].float() * (1.25 if value.is_floating_point() else 1), rtol=1e-3, atol=1e-4) for name, value in run.net.state_dict().items())
     assert [row['tomogram'] for row in run.provenance] == ['a', 'b']
     twice = weights_that_saw(tmp_path/'twice', [a_row('a', 'train', 0, 20), a_row('a', 'train', 0, 20) | dict(run=1)])
-    assert len(open_run(parameters(output=tmp_path/'runs', init=twice, device='cpu')).provenance) == 2 # in this run and in one before
+    assert len(opened(dict(output=tmp_path/'runs', init=twice, device='cpu')).provenance) == 2 # in this run and in one before
     save_file(UNet(7, 8).state_dict(), tmp_path/'small.safetensors')
-    with pytest.raises(InputError, match='small.safetensors: has base=8; wanted 16'): open_run(parameters(output=tmp_path/'runs', init=f'{a}, {tmp_path/"small.safetensors"}'))
+    with pytest.raises(InputError, match='small.safetensors: has base=8; wanted 16'): opened(dict(output=tmp_path/'runs', init=f'{a}, {tmp_path/"small.safetensors"}'))
 
 
 def test_a_blend_with_another_network_is_refused(tmp_path):
     for wrong, said in ((str(tmp_path/'none.pt'), 'no such file'), (f'{pretrained()}, {pretrained()}', 'has base=16; wanted 32')):
-        with pytest.raises(InputError, match=said): open_run(parameters(output=str(tmp_path/'runs'), blend=wrong))
+        with pytest.raises(InputError, match=said): opened(dict(output=str(tmp_path/'runs'), average_with=wrong))
 
 
 def test_workers_and_threads_are_no_more_than_the_cores(monkeypatch):
@@ -283,15 +284,15 @@ def weights_that_saw(folder, rows, **card):
 
 
 @pytest.mark.parametrize('rule', [fingerprint, first_fingerprint])
-@pytest.mark.parametrize('door', ['init', 'blend'])
+@pytest.mark.parametrize('door', ['init', 'average_with'])
 def test_test_slices_do_not_come_in_by_init_or_blend(cell_files, tmp_path, rule, door):
     "Also where the other weights know the same tomogram from other slices; by fingerprints of today and of before."
     known = rule(open_volume(cell_files['tomo']))
     good = weights_that_saw(tmp_path/'good', [a_row(known, 'train', 0, 20, shape=[60, 64, 64])])
     bad = weights_that_saw(tmp_path/'bad', [a_row(known, 'train', 0, 20), a_row(known, 'train', 40, 60)])
-    other = dict(init='blend', blend='init')[door]
+    other = dict(init='average_with', average_with='init')[door]
     with pytest.raises(InputError, match=f'{door}: these weights were trained on slices 40 to 59 of cell.mrc'):
-        open_run(parameters(**cell_files, output=tmp_path/'runs', device='cpu', **{door: bad, other: good}))
+        opened(dict(**cell_files, output=tmp_path/'runs', device='cpu', **{door: bad, other: good}))
 
 
 def test_no_row_of_a_provenance_is_lost(cell_files, tmp_path):
@@ -300,7 +301,7 @@ def test_no_row_of_a_provenance_is_lost(cell_files, tmp_path):
     first = [a_row(known, 'train', 0, 10), a_row('ab', 'test', 0, 5)]
     second = [a_row(known, 'train', 0, 10), a_row(known, 'train', 5, 20), a_row(known, 'val', 0, 10), a_row(known, 'train', 0, 10, mask='cd')]
     init, blend = weights_that_saw(tmp_path/'one', first), weights_that_saw(tmp_path/'two', second)
-    run = open_run(parameters(**cell_files, output=tmp_path/'runs', device='cpu', init=init, blend=f'{blend}, {init}'))
+    run = opened(dict(**cell_files, output=tmp_path/'runs', device='cpu', init=init, average_with=f'{blend}, {init}'))
     rows = [(row['tomogram'], row['part'], *row['slices'], row['mask']) for row in run.provenance]
     wanted = [(row['tomogram'], row['part'], *row['slices'], row['mask']) for row in first + second[1:]]
     assert rows == wanted
@@ -323,7 +324,7 @@ def test_the_provenance_that_ships_is_compared_by_its_own_rule(tmp_path):
 def test_the_first_fingerprint_is_taken_only_where_it_could_match(monkeypatch):
     "It costs another pass over the volume."
     taken = []
-    monkeypatch.setattr('membrane_nb.training.first_fingerprint', lambda vol: taken.append(1) or 'none')
+    monkeypatch.setattr('membrane_nb.provenance.first_fingerprint', lambda vol: taken.append(1) or 'none')
     vol, msk, pixel = phantom((12, 64, 64), seed=3)
     parts = dict(val=[(Tomo(vol, msk, pixel, density='dark'), range(0, 9))])
     check_history(parts, [a_row('ab', 'train', 0, 9, shape=[13, 64, 64]), a_row('v2:ab', 'train', 0, 9)], 7)
@@ -339,7 +340,7 @@ def test_a_card_of_an_earlier_version_is_compared(cell_files, tmp_path):
     seen = dict(name='cell.mrc', part='train', slices=[40, 60], tomogram=first_fingerprint(open_volume(cell_files['tomo'])), mask='cd')
     (tmp_path/'bad'/'card.json').write_text(json.dumps(dict(data=[seen])))
     with pytest.raises(InputError, match='init: these weights were trained on slices 40 to 59'):
-        open_run(parameters(**cell_files, output=tmp_path/'runs', device='cpu', init=bad))
+        opened(dict(**cell_files, output=tmp_path/'runs', device='cpu', init=bad))
 
 
 @pytest.mark.parametrize('kind', ['>f4', '>i2', '<i2', '<f2'])
@@ -353,7 +354,7 @@ def test_the_same_numbers_in_two_parts_of_a_manifest_are_refused(tmp_path, kind)
     with mrcfile.new(tmp_path/'c.mrc', vol.astype(kind)) as f: f.voxel_size = pixel
     if kind[0] == '>': assert open_volume(tmp_path/'c.mrc').dtype.byteorder == '>'
     (tmp_path/'list.csv').write_text('tomogram,mask,split\na.mrc,m.mrc,train\nb.mrc,m.mrc,val\nc.mrc,m.mrc,test\n')
-    with pytest.raises(InputError, match='hold the same voxels'): open_run(parameters(manifest=tmp_path/'list.csv', output=tmp_path/'runs', device='cpu'))
+    with pytest.raises(InputError, match='hold the same voxels'): opened(dict(manifest=tmp_path/'list.csv', output=tmp_path/'runs', device='cpu'))
 
 
 def test_weights_to_blend_with_are_an_input(cell_files, tmp_path):
@@ -361,18 +362,17 @@ def test_weights_to_blend_with_are_an_input(cell_files, tmp_path):
     blend = weights_that_saw(tmp_path/'mine', [])
     files = sorted(p.name for p in (tmp_path/'mine').iterdir())
     (tmp_path/'mine'/RECORD).write_text(json.dumps(dict(files=files)))
-    for more in (dict(blend=blend), dict(init='pretrained', blend=f'{pretrained()}, {blend}')):
+    for more in (dict(average_with=blend), dict(init='pretrained', average_with=f'{pretrained()}, {blend}')):
         with pytest.raises(InputError, match='mine: holds weights.safetensors, which is read'):
-            open_run(parameters(**cell_files, **dict(init='pretrained') | more, output=tmp_path, name='mine', overwrite=True, device='cpu'))
+            opened(dict(**cell_files, **dict(init='pretrained') | more, output=tmp_path, name='mine', overwrite=True, device='cpu'))
 
 
 @pytest.fixture
 def stopped(cell_files, tmp_path):
     "The parameters of a run that was stopped after an epoch, and its checkpoint."
-    p = parameters(**cell_files, output=tmp_path/'runs', name='run', device='cpu', k=3, base=4, patch=32, patches_per_epoch=2, batch_size=2, epochs=2)
-    run = open_run(p)
-    fit = run.start()
-    next(fit.run(run.results.part/'last.ckpt', run.about))
+    p = dict(**cell_files, output=tmp_path/'runs', name='run', device='cpu', k=3, base=4, patch=32, patches_per_epoch=2, batch_size=2, epochs=2)
+    run = opened(p)
+    next(run.train())
     run.results.lock.release(force=True)
     return p | dict(resume=True), run.results.part/'last.ckpt'
 
@@ -397,10 +397,10 @@ BROKEN = {
 def test_a_checkpoint_of_another_structure_is_one_sentence(stopped):
     p, path = stopped
     state = torch.load(path, weights_only=True)
-    assert open_run(p).checkpoint
+    assert opened(p).checkpoint
     for name, broken in BROKEN.items():
         torch.save(broken(state), path)
-        with pytest.raises(InputError) as e: open_run(p)
+        with pytest.raises(InputError) as e: opened(p)
         assert str(e.value).startswith(f'{path}: ') and '\n' not in str(e.value), name
 
 
@@ -412,10 +412,10 @@ def test_a_checkpoint_of_before_is_resumed_or_refused(stopped, cell_files):
     later = 'half', 'line', 'real_fraction', 'label', 'trust_mask'
     about = dict(parameters={name: value for name, value in state['about']['parameters'].items() if name not in later}, data=[[part, *names, first, last] for part, _, _, first, last in state['about']['data']])
     torch.save(state | dict(about=about), path)
-    assert open_run(p).checkpoint
-    with pytest.raises(InputError, match='was run with half=None, now True'): open_run(p | dict(half=True))
+    assert opened(p).checkpoint
+    with pytest.raises(InputError, match='was run with half=None, now True'): opened(p | dict(half=True))
     write_mrc(cell_files['tomo'], open_volume(cell_files['tomo'])[:] + 1, 10.)
-    with pytest.raises(InputError, match='was trained on other voxels'): open_run(p)
+    with pytest.raises(InputError, match='was trained on other voxels'): opened(p)
 
 
 KEPT = dict(kind='various phantom', seed=7, shape=(8, 48, 48), pixels=(9., 11.), thick=4.4)
@@ -465,36 +465,36 @@ def test_two_runs_that_make_the_same_phantom_do_not_meet(tmp_path, monkeypatch):
     (b'epochs: ' + b'9' * 5000, 'is not YAML'), (b'epochs: 2024-13-45', 'is not YAML|found'), (b'', 'is empty'), (b'epochs: {a: 1}', 'parameter epochs: found')])
 def test_a_recipe_that_is_none_is_one_sentence(tmp_path, content, said):
     (tmp_path/'r.yaml').write_bytes(content)
-    with pytest.raises(InputError, match=said) as e: parse_command(['-f', str(tmp_path/'r.yaml')])
+    with pytest.raises(InputError, match=said) as e: RecipeOptions(**read_recipe(tmp_path/'r.yaml'))
     assert '\n' not in str(e.value) and len(str(e.value)) < 600
 
 
 @pytest.mark.parametrize('content', [b'# only a remark\n', b'---\n...\n', b'\xef\xbb\xbfepochs: 5\n'])
 def test_a_recipe_may_hold_comments_alone_or_a_byte_order_mark(tmp_path, content):
     (tmp_path/'r.yaml').write_bytes(content)
-    assert parse_command(['-f', str(tmp_path/'r.yaml')])['epochs'] == 5
+    assert RecipeOptions(**read_recipe(tmp_path/'r.yaml')).epochs == 5
 
 
 def test_weights_that_16_bits_do_not_hold_are_refused_and_not_written(stopped):
     p, _ = stopped
-    run = open_run(p | dict(resume=False, overwrite=True, half=True, name='other'))
-    fit = run.start()
-    next(fit.run(run.results.part/'last.ckpt', run.about))
-    fit.best['out.weight'][:] = 1e6
-    with pytest.raises(InputError, match='the weights of this run: out.weight holds NaN or infinite numbers'): run.score(fit)
+    run = opened(p | dict(resume=False, overwrite=True, half=True, name='other'))
+    next(run.train())
+    run.fit.best['out.weight'][:] = 1e6
+    with pytest.raises(InputError, match='the weights of this run: out.weight holds NaN or infinite numbers'): run.score()
 
 
-@pytest.mark.parametrize('door', ['init', 'blend'])
+@pytest.mark.parametrize('door', ['init', 'average_with'])
 def test_weights_so_large_that_they_answer_nan_are_refused_at_once(cell_files, tmp_path, door):
     path = tmp_path/'large.safetensors'
     save_file({name: v * 1e36 if name.endswith('weight') else v for name, v in load_unet(pretrained()).state_dict().items()}, path)
     with pytest.raises(InputError, match='answers with NaN or infinite numbers'):
-        open_run(parameters(**cell_files, output=tmp_path/'runs', device='cpu', **dict(init='pretrained') | {door: str(path)}))
+        opened(dict(**cell_files, output=tmp_path/'runs', device='cpu', **dict(init='pretrained') | {door: str(path)}))
 
 
 def test_a_network_that_learned_nothing_writes_no_card(small, trained, tmp_path):
     "D1: its threshold would be 0, which `read_card` refuses."
-    dull = new_fit(small, history=trained.history, best=trained.best)
+    dull = new_fit(small)
+    dull.history, dull.best = trained.history, trained.best
     with torch.no_grad(): dull.net.out.bias -= 50
     with pytest.raises(InputError, match='nothing was learned: the network calls next to no voxel .* wanted more epochs'):
         run_card(dict(seed=0), small, dull)
@@ -523,28 +523,29 @@ def test_a_command_that_learns_nothing_ends_with_one_sentence(run, volumes, tmp_
     state = UNet(3, 4).state_dict()
     state['out.bias'] -= 1e4
     save_file(state, tmp_path/'dull.safetensors')
-    files = dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, blend=tmp_path/'dull.safetensors')
-    small = dict(patches_per_epoch=4, patch=32, k=3, base=4, epochs=1)
-    done = run(sys.executable, '-m', 'membrane_nb.training', *(str(w) for n, v in (files | small).items() for w in ('-p', n, v)), '-r', 'name', '01_23')
-    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith('membrane_nb.training: nothing was learned')
+    (tmp_path/'r.yaml').write_text(f'average_with: {tmp_path}/dull.safetensors')
+    small = dict(patches_per_epoch=4, patch=32, k=3, base=4, epochs=1, output=tmp_path, name='01_23')
+    words = [word for name, value in small.items() for word in (f'--{name}', value)]
+    done = run('membrane', 'train', '-f', tmp_path/'r.yaml', volumes/'tomo.mrc', volumes/'mask.mrc', *words)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith('membrane train: nothing was learned')
     assert not (tmp_path/'01_23').exists() and (tmp_path/'.01_23.part'/'last.ckpt').exists()
 
 
 def test_a_run_is_followed_in_a_place_that_is_seen(volumes, tmp_path):
     "A line an epoch, also of a run that was stopped and goes on; in the end it lies in the folder alone."
-    p = parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, base=4, patch=32, patches_per_epoch=4, epochs=3)
+    p = dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, base=4, patch=32, patches_per_epoch=4, epochs=3)
     followed = tmp_path/'run.history.csv'
     lines = []
     for resume in (False, True):
-        run = open_run(p | dict(resume=resume))
-        fit = run.start()
-        for row in fit.run(run.results.part/'last.ckpt', run.about):
+        run = opened(p | dict(resume=resume))
+        for row in run.train():
             lines.append(len(followed.read_text().splitlines()))
             if not resume: break
         run.results.lock.release(force=True)
     assert lines == [2, 3, 4]
     told = followed.read_text()
-    folder = run.finish(fit, run.score(fit))
+    run.score()
+    folder = run.finish()
     assert (folder/'history.csv').read_text() == told and not os.path.lexists(followed)
     assert [row['epoch'] for row in csv.DictReader(open(folder/'history.csv'))] == ['1', '2', '3']
 
@@ -558,18 +559,18 @@ def test_a_network_that_answers_with_nan_is_not_scored(small):
 def test_a_run_that_is_resumed_with_nothing_left_to_do_keeps_its_checkpoint(stopped):
     p, _ = stopped
     for epochs in (2, 2, 3):
-        run = open_run(p | dict(epochs=epochs))
-        fit = run.start()
-        for _ in fit.run(run.results.part/'last.ckpt', run.about): pass
-        assert len(fit.history) == epochs
-        folder = run.finish(fit, run.score(fit))
+        run = opened(p | dict(epochs=epochs))
+        for _ in run.train(): pass
+        assert len(run.fit.history) == epochs
+        run.score()
+        folder = run.finish()
         assert (folder/'last.ckpt').exists()
 
 
 def test_a_file_of_the_user_is_not_taken_for_the_history(volumes, tmp_path):
     (tmp_path/'run.history.csv').write_text('mine')
-    run = open_run(parameters(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, base=4, patch=32, patches_per_epoch=4, epochs=1))
-    fit = run.start()
-    for _ in fit.run(run.results.part/'last.ckpt', run.about): pass
-    run.finish(fit, run.score(fit))
+    run = opened(dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='run', k=3, base=4, patch=32, patches_per_epoch=4, epochs=1))
+    for _ in run.train(): pass
+    run.score()
+    run.finish()
     assert (tmp_path/'run.history.csv').read_text() == 'mine'
