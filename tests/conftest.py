@@ -22,7 +22,8 @@ def python():
 
 @pytest.fixture(scope='session')
 def run(tmp_path_factory):
-    "Run a command of this environment in a folder (the repository by default); results without a name go to a temporary folder."
+    """Run a command of this environment in a folder (the repository by default); results without a name go to a temporary folder.
+    A test that counts memory, threads or modules starts `sys.executable` itself: a fork has those of the process that forked."""
     elsewhere = str(tmp_path_factory.mktemp('output'))
     port = 29500 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:]) # of torchrun, one for each process of the tests
     bin = Path(sys.executable).parent
