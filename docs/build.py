@@ -87,13 +87,14 @@ def page(path, out):
     names = vars(import_module(f'membrane_nb.{exported[1]}')) if exported else {}
     link, cells, code, first = NbdevLookup().linkify, [], [], 0
     for cell in nb.cells:
-        if not cell.source or cell.directives_.keys() & {'hide', 'default_exp'}: continue
+        hidden = cell.cell_type == 'raw' or cell.directives_.keys() & {'hide', 'default_exp'}
+        if hidden or not cell.source: continue
         described = re.fullmatch(r'show_doc\((.*)\)', cell.source)
         if described: cell = mk_cell(api(described[1], eval(described[1], names)), 'markdown')
         elif code: cells.append(code.pop())
         first = first if described else len(cells)
         if cell.cell_type == 'markdown':
-            text = re.sub(r'^- skip_exec.*', '', cell.source, flags=re.M)
+            text = cell.source
             if cells: text = re.sub(r'^# ', '## ', text, flags=re.M)  # a page has one title
             cell.source = local_links(link(text))
         else: cell.outputs = [o for o in map(for_sphinx, cell.outputs) if o]

@@ -1,13 +1,13 @@
 "What the tests share, and the closing line `N passed, N failed`."
-import atexit, os, subprocess, sys, tempfile
+import os, subprocess, sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
-from forked import Forks
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent/'shared'/'data'
@@ -15,31 +15,25 @@ PYTHON = 'membrane', 'membrane_infer', 'papermill', 'nbdev_clean', 'nbdev_export
 
 
 @cache
-def forks():
-    "The process that forks for each command, started when it is first wanted."
-    folder = tempfile.TemporaryDirectory(prefix='forks_')
-    forks = Forks(Path(folder.name))
-    atexit.register(lambda: (forks.end(), folder.cleanup()))
-    return forks
-
-
 def python():
-    "The words that start a Python which has loaded torch already, as `sys.executable` starts one that has not."
-    return forks().words
+    "The words that start a Python which has loaded torch already, where there is one, as `sys.executable` starts another."
+    return forked.start() if sys.platform == 'linux' else [sys.executable]
 
 
 @pytest.fixture(scope='session')
 def run(tmp_path_factory):
-    "Run a command of this environment in a folder (the repository by default); results without a name go to a temporary folder."
+    """Run a command of this environment in a folder (the repository by default); results without a name go to a temporary folder.
+    A test that counts memory, threads or modules starts `sys.executable` itself: a fork has those of the process that forked."""
     elsewhere = str(tmp_path_factory.mktemp('output'))
     port = 29500 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:]) # of torchrun, one for each process of the tests
     bin = Path(sys.executable).parent
     def run(*args, cwd=ROOT, **more):
         first, *rest = map(str, args)
         env = os.environ | dict(PATH=f'{bin}{os.pathsep}{os.environ["PATH"]}', MEMBRANE_OUTPUT=elsewhere, PET_MASTER_PORT=str(port)) | more
-        if first == sys.executable: return forks().run(rest, cwd, env)
-        if first in PYTHON: return forks().run([str(bin/first), *rest], cwd, env)
-        return subprocess.run([first, *rest], cwd=cwd, capture_output=True, text=True, env=env)
+        if first == sys.executable: words = [*python(), *rest]
+        elif first in PYTHON: words = [*python(), str(bin/first), *rest]
+        else: words = [first, *rest]
+        return subprocess.run(words, cwd=cwd, capture_output=True, text=True, env=env)
     return run
 
 

@@ -2,11 +2,16 @@
 
 Each command is a process of its own, and would load torch for three seconds; more than a hundred are started. So one process, which runs none
 of our code, loads what comes from others, and forks where a command is wanted. The fork gets the words, folder, environment and open files of
-the command, and runs it as Python would; then it ends.
+the command, and does what Python would; then it ends. On Linux only: other systems do not fork safely after all that is loaded.
 
-    python forked.py SOCKET                   serves; `Forks` starts it
+    python forked.py SOCKET                   serves; `start` starts it
     python -S forked.py SOCKET WORD ...       stands for `python WORD ...`, as the kernel of a page does"""
-import json, os, runpy, select, signal, socket, sys, time
+import json, os, signal, socket, sys
+if __name__ != '__main__' or len(sys.argv) == 2: # what stands for Python starts fast
+    import atexit, runpy, select, shutil, subprocess, tempfile, time
+    from contextlib import suppress
+    from importlib import import_module
+    from pathlib import Path
 
 LOADED = ('torch', 'scipy.ndimage', 'scipy.stats', 'skimage.measure', 'skimage.morphology', 'pydantic', 'mrcfile', 'safetensors.torch', 'matplotlib.pyplot',
           'fastcore.all', 'IPython', 'ipykernel.kernelapp', 'plotly.graph_objects', 'ipywidgets', 'openvino', 'trimesh', 'tqdm', 'filelock', 'papermill.cli', 'nbdev.test')
@@ -28,11 +33,11 @@ def serve(path):
     listener.listen(64)
     asked = {}
     while os.getppid() != 1:
-        while any(asked.values()) and (ended := os.waitpid(-1, os.WNOHANG))[0]:
+        while asked and (ended := os.waitpid(-1, os.WNOHANG))[0]:
             connection = next(c for c, pid in asked.items() if pid == ended[0])
-            try: connection.sendall(f'{os.waitstatus_to_exitcode(ended[1])}\n'.encode())
-            except OSError: pass # nobody waits any longer
-            asked.pop(connection).bit_length(), connection.close()
+            with suppress(OSError): connection.sendall(f'{os.waitstatus_to_exitcode(ended[1])}\n'.encode()) # if somebody still waits
+            connection.close()
+            asked.pop(connection)
         for ready in select.select([listener, *asked], [], [], .02 if asked else 1)[0]:
             if ready is not listener: # it closed its end
                 if not ready.recv(99): os.kill(asked[ready], signal.SIGKILL)
@@ -55,6 +60,9 @@ def become(folder, env, files):
     "Take the folder, environment and open files of a command."
     for number, file in enumerate(files): os.dup2(file, number)
     for file in files: os.close(file)
+    sys.stdin = sys.__stdin__ = open(0, closefd=False)
+    sys.stdout = sys.__stdout__ = open(1, 'w', closefd=False)
+    sys.stderr = sys.__stderr__ = open(2, 'w', 1, errors='backslashreplace', closefd=False)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(env)
@@ -94,41 +102,26 @@ def stand_for(path, words):
     sys.exit(code)
 
 
-class Forks:
-    "The process that forks, and commands by it."
-    def __init__(self, folder):
-        import subprocess
-        self.path = str(folder/'socket')
-        env = os.environ | dict(OMP_NUM_THREADS='1')
-        self.server = subprocess.Popen([sys.executable, __file__, self.path], env=env, stdin=subprocess.PIPE)
-        while not os.path.exists(self.path):
-            assert self.server.poll() is None, 'the process that forks has ended'
-            time.sleep(.05)
-        kernel = folder/'kernels'/'python3'
-        kernel.mkdir(parents=True)
-        self.words = [sys.executable, '-S', __file__, self.path] # stand for Python
-        words = [*self.words, '-m', 'ipykernel_launcher', '-f', '{connection_file}']
-        (kernel/'kernel.json').write_text(json.dumps(dict(argv=words, display_name='Python 3', language='python')))
-        os.environ['JUPYTER_PATH'] = str(folder) # so kernels are forks
-
-    def run(self, words, folder, env):
-        "As `subprocess.run` with its output captured, of Python with these words."
-        import subprocess, tempfile
-        with tempfile.TemporaryFile('w+') as out, tempfile.TemporaryFile('w+') as err, open(os.devnull) as nothing:
-            with ask(self.path, words, str(folder), dict(env), [nothing.fileno(), out.fileno(), err.fileno()]).makefile() as said:
-                said.readline()
-                code = int(said.readline())
-            out.seek(0), err.seek(0)
-            return subprocess.CompletedProcess(words, code, out.read(), err.read())
-
-    def end(self):
-        self.server.terminate()
-        self.server.wait()
+def start():
+    "Start the process that forks; the words that stand for `python`. Kernels of pages are forks, too, until this process ends."
+    folder = Path(tempfile.mkdtemp(prefix='forks_'))
+    words = [sys.executable, '-S', __file__, str(folder/'socket')]
+    server = subprocess.Popen([sys.executable, *words[2:]], env=os.environ | dict(OMP_NUM_THREADS='1'))
+    atexit.register(lambda: (server.terminate(), server.wait(), shutil.rmtree(folder)))
+    while not (folder/'socket').exists():
+        assert server.poll() is None, 'the process that forks has ended'
+        time.sleep(.05)
+    kernel = folder/'kernels'/'python3'
+    kernel.mkdir(parents=True)
+    argv = [*words, '-m', 'ipykernel_launcher', '-f', '{connection_file}']
+    (kernel/'kernel.json').write_text(json.dumps(dict(argv=argv, display_name='Python 3', language='python')))
+    os.environ['JUPYTER_PATH'] = str(folder)
+    return words
 
 
 if __name__ == '__main__':
     path, *words = sys.argv[1:]
     if words: stand_for(path, words)
-    import importlib
-    for name in LOADED: importlib.import_module(name)
+    for name in LOADED:
+        with suppress(ImportError): import_module(name)
     as_python(serve(path))

@@ -16,8 +16,6 @@ MUTANTS = {
     ],
     '01_sampler': [
         ('before = self.up_to[row - 1] if row else 0', 'before = 0'),
-        ('first = at - rng.integers(size)', 'first = at - size // 2'),
-        ("(before, after), mode='reflect')", "(before, after), mode='edge')"),
         ('before = int(up_to[part - 1]) if part else 0', 'before = 0'),
     ],
     '04_infer': [
@@ -69,7 +67,11 @@ MUTANTS = {
         ('stop = val - (k - 1)', 'stop = val - (k - 2)'),
         ('if first != part:', 'if False:'),
     ],
-    'toolbox/17_view': [
+    'toolbox/39_windows': [
+        ('first = at - rng.integers(size)', 'first = at - size // 2'),
+        ("(before, after), mode='reflect')", "(before, after), mode='edge')"),
+    ],
+    'toolbox/37_overlay': [
         ('Image.fromarray(img[::-1])', 'Image.fromarray(img)'),
         ('(MISSED_COLOUR, ~found & truth)', '(MISSED_COLOUR, ~found)'),
         ('if step > 1: msk = _shrink_mask(msk, step)', 'if step > 1: msk = msk[::step, ::step]'),

@@ -4,7 +4,7 @@ import json, os, shutil
 import nbformat
 import numpy as np
 import pytest
-from conftest import ROOT, SHARED, forks
+from conftest import ROOT, SHARED, python
 from nbclient import NotebookClient
 from outputs import differs, shown
 from membrane_nb.split import read_parts
@@ -53,7 +53,7 @@ def execute(path, output):
     nb = nbformat.read(path, 4)
     env = os.environ | dict(MEMBRANE_OUTPUT=str(output), OMP_NUM_THREADS='1', IN_TEST='1')
     place = output if path.name == 'index.ipynb' else ROOT/'nbs'
-    forks()
+    python() # with it, kernels start fast
     client = NotebookClient(nb, timeout=1200, kernel_name='python3', resources=dict(metadata=dict(path=str(place))))
     client.execute(env=env)
     return nb

@@ -136,7 +136,12 @@ def test_a_notebook_starts_two_processes(run, volumes, tmp_path):
     "As the page shows it."
     p = SMALL | dict(output=str(tmp_path), name='launched')
     files = str(volumes/'tomo.mrc'), str(volumes/'mask.mrc')
-    code = f"from functools import partial; from accelerate import notebook_launcher; from membrane_nb.training import train; notebook_launcher(partial(train, *{files!r}, **{p!r}), num_processes=2, use_port='29517')"
+    code = f"""
+from accelerate import notebook_launcher
+from membrane_nb.training import train
+def work(): train(*{files!r}, **{p!r})
+notebook_launcher(work, num_processes=2, use_port='29517')
+"""
     done = run(sys.executable, '-c', code, CUDA_VISIBLE_DEVICES='')
     assert done.returncode == 0, done.stderr[-3000:]
     assert [path.name for path in tmp_path.iterdir()] == ['launched']

@@ -4,11 +4,12 @@ import io
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from mpl_toolkits.mplot3d.proj3d import proj_transform
+from matplotlib.offsetbox import TextArea
 from PIL import Image
 
 from membrane_nb.checks import InputError
 from membrane_nb.plain import phantom
+from membrane_nb.render import Stage
 from membrane_nb.view import (IGNORE_COLOUR, MEMBRANE_COLOUR, _membrane, _shrink_mask, browse,
     contrast_limits, jpeg, overlay, render_slice, scale_bar, show_images, show_ortho, show_slices,
     show_surface, surface, to_uint8)
@@ -62,11 +63,13 @@ def test_the_other_cuts(letter):
 
 def test_the_surface_is_no_mirror(letter):
     "x to the right, y away, z up, seen from above: a right-handed picture, as the slices with z towards you."
-    ax = show_surface(letter, 10.).axes[0]
-    FigureCanvasAgg(ax.figure).draw()
-    at = lambda *p: np.array(proj_transform(*p, ax.get_proj())[:2])
+    stage = Stage((6., 6., 1.2))
+    def at(*places): return stage.place(np.array([places]))[0, :2]
     right, away = at(3, 2, .2) - at(2, 2, .2), at(2, 3, .2) - at(2, 2, .2)
     assert right[0] > 0 and away[1] > 0 and right[0] * away[1] - right[1] * away[0] > 0
+    column, row, _ = stage.place(np.argwhere(letter.T) / 10).mean(0) # x y z of its voxels, nm
+    found = middle(seen(show_surface(letter, 10.)))
+    assert np.allclose(found, (1 - row / stage.shape[0], column / stage.shape[1]), atol=.04)
     x, y, z = surface(letter, 10.).data[0].x, surface(letter, 10.).data[0].y, surface(letter, 10.).data[0].z
     assert np.ptp(x[y < 20]) > 2 * np.ptp(x[y > 40]) and z.max() < 8
 
@@ -132,7 +135,11 @@ def test_surfaces_are_small():
     few = surface(msk, pixel, faces=4000)
     assert len(few.data[0].i) <= 4000 and max(few.layout.scene.aspectratio[a] for a in 'xyz') == 1
     assert len(few.to_json()) < 100_000 and len(surface(msk, pixel).to_json()) < 1_500_000
-    assert show_surface(msk, pixel).axes[0].get_xlabel() == 'x, nm' and show_surface(msk, 0, 500).axes[0].get_zlabel() == 'z, voxels'
+    for figure, bar in ((show_surface(msk, pixel), '50 nm'), (show_surface(msk, 0, 500), '50 voxels')):
+        texts = [area.get_text() for area in figure.axes[0].findobj(TextArea)]
+        assert texts == [bar]
+    axes = few.layout.scene.xaxis, surface(msk, 0, 500).layout.scene.zaxis
+    assert [axis.title.text for axis in axes] == ['x, nm', 'z, voxels']
 
 
 def test_errors_of_a_large_slice():
@@ -153,3 +160,19 @@ def test_an_outline_shows_what_is_not_annotated(letter):
     outlines = show_images([both[3]] * 3, msks=[letter[3], both[3], np.full_like(letter[3], 2)], outline=True).axes
     colours = [[tuple(np.round(c.get_edgecolor()[0][:3] * 255)) for c in ax.collections] for ax in outlines]
     assert colours == [[MEMBRANE_COLOUR], [IGNORE_COLOUR, MEMBRANE_COLOUR], []]
+
+
+def test_each_piece_has_its_colour_and_the_slice_hides_what_lies_below():
+    "Two balls of two sizes, one below the other; the slice of the tomogram lies between them."
+    z, y, x = np.indices((40, 60, 60))
+    low, high = ((z - at)**2 + (y - 30)**2 + (x - 30)**2 < r**2 for at, r in ((10, 9), (30, 8)))
+    msk = (low | high).astype(np.uint8)
+    without, through = (np.asarray(show_surface(msk, 10., vol=vol).axes[0].images[0].get_array()).astype(int) for vol in (None, np.zeros(msk.shape)))
+    def orange(img): return (img[..., 0] - img[..., 2] > 60).sum()
+    def blue(img): return (img[..., 2] - img[..., 0] > 60).sum()
+    assert orange(without) > 1000 and blue(without) > 1000
+    assert orange(through) == 0 and blue(through) > .95 * blue(without)
+
+
+def test_a_surface_without_a_mask_is_a_sentence():
+    assert show_surface(None, 10.) == 'no mask: there is no surface'
