@@ -67,16 +67,16 @@ MUTANTS = {
         ('stop = val - (k - 1)', 'stop = val - (k - 2)'),
         ('if first != part:', 'if False:'),
     ],
-    'toolbox/39_windows': [
+    'toolbox/28_windows': [
         ('first = at - rng.integers(size)', 'first = at - size // 2'),
         ("(before, after), mode='reflect')", "(before, after), mode='edge')"),
     ],
-    'toolbox/37_overlay': [
+    'toolbox/17_overlay': [
         ('Image.fromarray(img[::-1])', 'Image.fromarray(img)'),
         ('(MISSED_COLOUR, ~found & truth)', '(MISSED_COLOUR, ~found)'),
         ('if step > 1: msk = _shrink_mask(msk, step)', 'if step > 1: msk = msk[::step, ::step]'),
     ],
-    'toolbox/18_metrics': [
+    'toolbox/21_metrics': [
         ('i += prob >= edges[i + 1]\n', 'pass\n'),
         ('fn = int(counts[1, :i].sum())', 'fn = int(counts[1, :i + 1].sum())'),
         ('dice[best] - .001)\n    low', 'dice[best] - .01)\n    low'),
@@ -104,18 +104,18 @@ MUTANTS = {
         ('(p == 1) & (m != 2)', '(p == 1)'),
         ('counts[1] * pr_curve', 'counts[0] * pr_curve'),
     ],
-    'toolbox/19_shapes': [
+    'toolbox/22_shapes': [
         ('np.abs(s) / np.sqrt(np.clip(slope, .16, 6.))', 'np.abs(s)'),
         ('return [outer, smooth_intersection(inner, -folds)]', 'return [outer, inner]'),
         ('if rng.random() < upright:', 'if rng.random() < .5:'),
         ('((bend, 150, 350)', '((bend, 100, 350)'),
     ],
-    'toolbox/20_scene': [
+    'toolbox/23_scene': [
         ('(nm - 1.75)**2', '(nm - 2.5)**2'),
         ('crowd(d, pixel, dense, rng)', 'crowd(d, pixel, 1., rng)'),
         (' * smooth_noise(shape, rng)', ''),
     ],
-    'toolbox/21_plain': [
+    'toolbox/24_plain': [
         ('turn = by_defocus - by_aberration', 'turn = by_defocus + by_aberration'),
         ('_WAVELENGTH = .0197', '_WAVELENGTH = .01969'),
         ('np.exp(-fade / 4 * k**2)', 'np.exp(-fade * k**2)'),
@@ -133,24 +133,24 @@ MUTANTS = {
         ('vol * (.4 + .6 * there)', 'vol'),
         ('p=[.5, .1, .2, .2]', 'p=[.2, .1, .2, .5]'),
     ],
-    'toolbox/22_raw': [
+    'toolbox/25_raw': [
         ('np.cos(np.radians(25))**2', 'np.cos(np.radians(75))**2'),
         ('kept = places[full[tuple(at.T)] & off_membrane]', 'kept = places[off_membrane]'),
         ('[crop] & (not bare)', '[crop]'),
     ],
-    'toolbox/24_augment': [
+    'toolbox/27_augment': [
         ('return img, msk[:, 0].to(torch.uint8)', 'return img, msk[:, 0].to(torch.uint8).roll(1, 2)'),
         ('-math.pi / 9, math.pi / 9', '-math.pi / 3, math.pi / 3'),
         ('-.35, .35', '-.7, .7'),
     ],
-    'toolbox/33_stream': [
+    'toolbox/37_stream': [
         ('.flip(in_plane)', ''),
     ],
-    'toolbox/35_pieces': [
+    'toolbox/39_pieces': [
         ('min(1, depth * nm / 20)', '1'),
         ('voxels[piece] >= fewest', 'voxels[piece] > fewest'),
     ],
-    'toolbox/36_mesh': [
+    'toolbox/18_mesh': [
         ('return trimesh.Trimesh(verts, tri, process=False)', 'return trimesh.Trimesh(verts, tri[:, ::-1], process=False)'),
         ('return _pair_faces(verts, tri)', 'return verts, tri'),
         ('verts = _match_volume(verts, tri, part.sum())', 'pass'),

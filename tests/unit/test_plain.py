@@ -1,4 +1,4 @@
-"Phantoms are evidence: cards name them by their seeds, so a seed gives the same phantom after every change of 21_plain."
+"Phantoms are evidence: cards name them by their seeds, so a seed gives the same phantom after every change of 24_plain."
 import hashlib
 
 import numpy as np
