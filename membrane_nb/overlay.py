@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'MEMBRANE_COLOUR', 'IGNORE_COLOUR', 'TRUE_COLOUR', 'FALSE_COLOUR', 'MISSED_COLOUR', 'contrast_limits',
-           'to_uint8', 'overlay', 'render_slice', 'overlay_errors', 'jpeg']
+           'to_uint8', 'overlay', 'shrink_mask', 'pixel_step', 'render_slice', 'where_membrane', 'overlay_errors',
+           'jpeg']
 
 # %% ../nbs/toolbox/17_overlay.ipynb #bbe1b2c9
 import io
@@ -79,7 +80,7 @@ def _block_max(
     rows = np.maximum.reduceat(msk, range(0, msk.shape[0], step), axis=0)
     return np.maximum.reduceat(rows, range(0, msk.shape[1], step), axis=1)
 
-def _shrink_mask(
+def shrink_mask(
     msk:np.ndarray, # (y, x), labels 0, 1 and 2 (ignore), or a probability 0..1
     step:int,       # pixels along the edge of a block
 )->np.ndarray: # (y/step, x/step)
@@ -89,7 +90,7 @@ def _shrink_mask(
     return np.where(ignore & (membrane < .5), 2, membrane)
 
 # %% ../nbs/toolbox/17_overlay.ipynb #64a744c5
-def _step(
+def pixel_step(
     shape:tuple,      # (y, x)
     longest:int=1024, # pixels
 )->int: # 1: shown as it is
@@ -105,16 +106,16 @@ def render_slice(
     longest:int=1024,    # pixels; a larger slice is reduced by a whole factor
 )->np.ndarray: # (y, x) or with a mask (y, x, 3), uint8; row 0 is y = 0, the bottom
     "One slice, ready for the screen."
-    step = _step(img.shape, longest)
+    step = pixel_step(img.shape, longest)
     if step > 1: img = Image.fromarray(np.asarray(img, np.float32)).reduce(step)
     grey = to_uint8(img, lo, hi)
     if msk is None: return grey
     msk = np.asarray(msk)
-    if step > 1: msk = _shrink_mask(msk, step)
+    if step > 1: msk = shrink_mask(msk, step)
     return overlay(grey, msk, opacity)
 
 # %% ../nbs/toolbox/17_overlay.ipynb #6ad26736
-def _membrane(
+def where_membrane(
     msk, # labels 0, 1 and 2 (ignore), or a probability 0..1
 )->np.ndarray: # bool
     "Label 1, or a probability of at least 1/2."

@@ -23,7 +23,7 @@ from .checks import InputError
 from .mesh import extract_surface, number_pieces
 from .overlay import (
     COLOURS, FALSE_COLOUR, IGNORE_COLOUR, MEMBRANE_COLOUR, MISSED_COLOUR, TRUE_COLOUR,
-    _membrane, _shrink_mask, _step, contrast_limits, jpeg, overlay, overlay_errors,
+    where_membrane, shrink_mask, pixel_step, contrast_limits, jpeg, overlay, overlay_errors,
     render_slice, to_uint8)
 from .render import Stage, render, slice_points, surface_points
 
@@ -102,8 +102,8 @@ def _show_image(
         img = render_slice(img, lo, hi, None if outline else msk, opacity)
     ax.imshow(img, cmap='gray', vmin=0, vmax=255, origin='lower', extent=extent)
     if not outline or msk is None: return
-    shrunk = _shrink_mask(np.asarray(msk), _step(msk.shape))
-    for area, colour in ((shrunk == 2, IGNORE_COLOUR), (_membrane(shrunk), MEMBRANE_COLOUR)):
+    shrunk = shrink_mask(np.asarray(msk), pixel_step(msk.shape))
+    for area, colour in ((shrunk == 2, IGNORE_COLOUR), (where_membrane(shrunk), MEMBRANE_COLOUR)):
         if not area.any() or area.all() or min(area.shape) < 2: continue # there is no edge
         line = dict(colors=[np.divide(colour, 255)], linewidths=1.2)
         ax.contour(area, [.5], **line, origin='lower', extent=extent)
@@ -204,10 +204,10 @@ def show_errors(
     _same_shape(vol, msk)
     if zs is None: zs = _depths(len(vol), n, msk)
     lo, hi = contrast_limits(vol)
-    step = _step(vol.shape[1:])
+    step = pixel_step(vol.shape[1:])
     imgs = []
     for z in zs:
-        masks = [_shrink_mask(np.asarray(m[z]), step) for m in (found, msk)]
+        masks = [shrink_mask(np.asarray(m[z]), step) for m in (found, msk)]
         imgs.append(overlay_errors(render_slice(vol[z], lo, hi), *masks))
     titles = [f'z = {z}' for z in zs]
     return name_errors(show_images(imgs, titles, pixel=_pixel(vol, pixel)))

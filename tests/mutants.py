@@ -74,7 +74,7 @@ MUTANTS = {
     'toolbox/17_overlay': [
         ('Image.fromarray(img[::-1])', 'Image.fromarray(img)'),
         ('(MISSED_COLOUR, ~found & truth)', '(MISSED_COLOUR, ~found)'),
-        ('if step > 1: msk = _shrink_mask(msk, step)', 'if step > 1: msk = msk[::step, ::step]'),
+        ('if step > 1: msk = shrink_mask(msk, step)', 'if step > 1: msk = msk[::step, ::step]'),
     ],
     'toolbox/21_metrics': [
         ('i += prob >= edges[i + 1]\n', 'pass\n'),

@@ -10,7 +10,7 @@ from PIL import Image
 from membrane_nb.checks import InputError
 from membrane_nb.plain import phantom
 from membrane_nb.render import Stage
-from membrane_nb.view import (IGNORE_COLOUR, MEMBRANE_COLOUR, _membrane, _shrink_mask, browse,
+from membrane_nb.view import (IGNORE_COLOUR, MEMBRANE_COLOUR, where_membrane, shrink_mask, browse,
     contrast_limits, jpeg, overlay, render_slice, scale_bar, show_images, show_ortho, show_slices,
     show_surface, surface, to_uint8)
 
@@ -89,13 +89,13 @@ def test_overlay():
     assert rgb[0, :3].tolist() == [[100] * 3, list(MEMBRANE_COLOUR), list(IGNORE_COLOUR)]
     assert rgb[0, 3].tolist() == [(100 + c) // 2 for c in MEMBRANE_COLOUR]
     assert (overlay(grey, np.ones((1, 4), bool), 0) == 100).all()
-    assert _membrane(np.array([0, 1, 2, .5, .49])).tolist() == [False, True, False, True, False]
+    assert where_membrane(np.array([0, 1, 2, .5, .49])).tolist() == [False, True, False, True, False]
 
 
 def test_a_shrunk_mask_keeps_membrane():
-    assert _shrink_mask(np.array([[2, 1], [2, 0]]), 2).item() == 1
-    assert _shrink_mask(np.array([[2, 0], [0, 0]]), 2).item() == 2
-    assert _shrink_mask(np.array([[.1, .7], [.2, 0]]), 2).item() == .7
+    assert shrink_mask(np.array([[2, 1], [2, 0]]), 2).item() == 1
+    assert shrink_mask(np.array([[2, 0], [0, 0]]), 2).item() == 2
+    assert shrink_mask(np.array([[.1, .7], [.2, 0]]), 2).item() == .7
     thin = np.zeros((2048, 2048), np.uint8)
     thin[1001] = 1
     small = render_slice(thin * 0., 0, 1, thin, longest=512)
