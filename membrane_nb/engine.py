@@ -259,10 +259,10 @@ def find_membrane(
 )->tuple: # slice, place in it (shares of y and x), slices that were looked at
     "Where torch finds most membrane, in five slices spread over the tomogram."
     blank = tomo.scale.blank
-    filled = blank.filled() if blank else np.arange(len(tomo.seen))
+    filled = blank.filled() if blank else np.arange(len(tomo.resampled))
     zs = sorted({int(filled[i * (len(filled) - 1) // 6]) for i in range(1, 6)})
     best = _most_membrane(tomo, exact, threshold, zs, [()])
-    if best[0] < .005 and max(tomo.seen.shape[1:]) > 256:
+    if best[0] < .005 and max(tomo.resampled.shape[1:]) > 256:
         best = max(best, _most_membrane(tomo, exact, threshold, zs, _CORNERS))
     return *best[2:], zs
 

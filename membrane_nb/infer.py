@@ -28,12 +28,12 @@ from .metrics import scores, tally
 from .mrc import new_mrc, write_mrc
 from .options import MaskOptions, OneOptions, SegmentOptions
 from .page import as_html, output_root
-from .pieces import Pieces, fewest_voxels
+from .pieces import Pieces, min_piece
 from .plain import phantom
 from .pyramid import new_zarr
 from .results import Results, library_commit, versions
 from .store import Volume, check_room, scratch, scratch_folder, volume_name
-from .stream import Behind, Mirrored, predict_volume
+from .stream import WriteBehind, Mirrored, predict_volume
 from .unet import fuse_batchnorm, in_tiles, predict_slice
 from .volume import Resampled, open_volume
 from .weights import find_weights, load_unet, pretrained
@@ -46,13 +46,13 @@ def sign_votes(
 )->tuple: # share of the voxels that are membrane if density is dark, and if it is bright
     "What the network finds in three slices, at most 512 pixels wide, for either sign; blank space does not count."
     blank = tomo.scale.blank
-    filled = blank.filled() if blank else np.arange(len(tomo.seen))
+    filled = blank.filled() if blank else np.arange(len(tomo.resampled))
     zs = sorted({int(filled[i * len(filled) // 4]) for i in (1, 2, 3)})
     found = np.zeros(2)
     for z in zs:
         dark = tomo.scale.sign * central_slab(tomo, net.k, z)
         data = np.ones(dark.shape[1:], bool)
-        if blank: data = ~blank.near[z][tomo.scale.middle(tomo.seen.shape[1:], z)]
+        if blank: data = ~blank.near[z][tomo.scale.middle(tomo.resampled.shape[1:], z)]
         for i, sign in enumerate((1, -1)):
             prob = predict_slice(net, sign * dark).sigmoid().cpu().numpy()
             found[i] += np.mean(prob[data] >= np.float32(threshold), dtype=np.float32)
@@ -83,7 +83,7 @@ class Job:
     net:object       # an engine, or what wraps one
     weights:Path     # file
     threshold:float  # probability from which a voxel is membrane
-    fewest:int       # voxels of the smallest piece to keep
+    min_voxels:int   # voxels of the smallest piece to keep
     results:Results  # where the results go
     notes:list       # sentences for the reader
     record:dict      # for segmentation.json
@@ -124,7 +124,7 @@ def _bytes_of_result(
 )->int:
     "Room for probability and mask, for the answer of a resampled job, and for the rest."
     voxels = int(np.prod(tomo.vol.shape, dtype=np.int64))
-    seen = 0 if tomo.seen is tomo.vol else int(np.prod(tomo.seen.shape, dtype=np.int64))
+    seen = 0 if tomo.resampled is tomo.vol else int(np.prod(tomo.resampled.shape, dtype=np.int64))
     each = 11 if format == 'zarr' else 5 # a store is made from a temporary file
     return each * voxels + 4 * seen + 10**7
 
@@ -137,7 +137,7 @@ def _fewest(
     "The smallest piece in voxels of the tomogram; without a voxel size all are kept."
     if not min_size: return 0, []
     size = tomo.pixel or known
-    if size: return fewest_voxels(min_size, size, len(tomo.vol)), []
+    if size: return min_piece(min_size, size, len(tomo.vol)), []
     said = 'its voxel size is not known, so no small piece is removed (parameters voxel_size, min_size)'
     return 0, [f'{tomo.name}: {said}']
 
@@ -177,7 +177,7 @@ def _record(
     asked = what_decides(options, weights)
     return dict(
         asked=asked, tomogram=tomo.name, voxels=tomo.voxels, mask=tomo.msk.voxels if tomo.msk else '',
-        shape=list(tomo.vol.shape), pixel=tomo.pixel, seen_shape=list(tomo.seen.shape),
+        shape=list(tomo.vol.shape), pixel=tomo.pixel, seen_shape=list(tomo.resampled.shape),
         scale=tomo.scale.numbers(), blank=tomo.blank.share,
         weights=weights.name, weights_sha256=asked['weights_sha256'],
         **engine, tile=getattr(net, 'tile', 0), threads=torch.get_num_threads(),
@@ -208,13 +208,13 @@ def open_job(
     threshold = options.threshold or card.threshold
     runs, used, how = pick_engine(net, tomo, threshold, weights, options.engine, options.precision)
     if options.contrast == 'auto': tomo.take_sign(*find_sign(tomo, runs, threshold))
-    net = in_tiles(runs, tomo.seen.shape, options.tile)
-    fewest, said = _fewest(options.min_size, tomo, card.pixel or 0.)
+    net = in_tiles(runs, tomo.resampled.shape, options.tile)
+    min_voxels, said = _fewest(options.min_size, tomo, card.pixel or 0.)
     check_room(scratch_folder(folder), _bytes_of_result(tomo, options.format), 'the result')
     notes = tomo.notes + how + said + _what_to_know(weights, tomo.name)
     record = _record(options, tomo, weights, net, used)
     net = Mirrored(net) if options.tta else net
-    return Job(options, tomo, net, weights, threshold, fewest, results, notes, record)
+    return Job(options, tomo, net, weights, threshold, min_voxels, results, notes, record)
 
 # %% ../nbs/04_infer.ipynb #262c26d9
 @patch
@@ -223,11 +223,11 @@ def _predict(self:Job,
 ):
     "Fill `prob`, by a resampled copy where the network sees the tomogram resampled."
     tomo = self.tomo
-    if tomo.seen is tomo.vol:
+    if tomo.resampled is tomo.vol:
         yield from predict_volume(tomo.vol, tomo.scale, self.net, prob)
         return
-    seen = scratch(tomo.seen.shape, np.float32, self.results.part)
-    yield from predict_volume(tomo.seen, tomo.scale, self.net, seen)
+    seen = scratch(tomo.resampled.shape, np.float32, self.results.part)
+    yield from predict_volume(tomo.resampled, tomo.scale, self.net, seen)
     back = Resampled(seen, tomo.vol.shape, tomo.scale.blank or None)
     for z in range(len(prob)): prob[z] = back[z]
 
@@ -271,7 +271,7 @@ class _Answer:
         self.msk = msk
         self.threshold = np.float32(threshold)
         self.pieces = Pieces(len(prob))
-        self.work = Behind(self._take, 4) # more threads than a disk needs, as pieces take longest
+        self.work = WriteBehind(self._take, 4) # more threads than a disk needs, as pieces take longest
         self.below = None
 
     def __len__(self): return len(self.prob)
@@ -299,7 +299,7 @@ def steps(self:Job):
     ):
         answer = _Answer(prob, msk, self.threshold, tomo)
         with answer.work: yield from self._predict(answer)
-        if self.fewest: self.removed = answer.pieces.remove(msk, self.fewest)
+        if self.min_voxels: self.removed = answer.pieces.remove(msk, self.min_voxels)
         self._score(msk)
 
 # %% ../nbs/04_infer.ipynb #df5f9637
@@ -365,7 +365,7 @@ def run(self:Job,
     part = self.results.part
     if not isinstance(self.tomo.vol, Volume):
         write_mrc(part/'tomo.mrc', self.tomo.vol, self.tomo.pixel)
-    for _ in progress(self.steps(), len(self.tomo.seen), 'slices'): pass
+    for _ in progress(self.steps(), len(self.tomo.resampled), 'slices'): pass
     check_unchanged([self.tomo])
     self._say(self.scored() + self.advice())
     if pictures: self._say(self.draw())

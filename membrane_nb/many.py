@@ -30,7 +30,7 @@ from .store import same_voxels
 from .tomograms import LISTS, Item, list_tomograms, write_phantoms
 from .volume import open_volume
 from .weights import find_weights, load_unet
-from membrane_nb.workers import (cores_for_each, hand_out, import_distributed, local_client,
+from membrane_nb.workers import (cores_for_each, submit_all, import_distributed, local_client,
     remote_client)
 
 # %% ../nbs/more/04_many.ipynb #e4dc0d5a
@@ -425,7 +425,7 @@ def run(self:Many)->Path: # the folder of all results
         if not todo: return self.output
         with self.client() as client:
             self._say_where(client)
-            rows = hand_out(client, todo, lambda item: self._submit(client, item))
+            rows = submit_all(client, todo, lambda item: self._submit(client, item))
             for row in progress(rows, len(todo), 'tomograms'):
                 self.rows.append(row)
                 write_report(self.output, self.rows)

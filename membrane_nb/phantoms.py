@@ -53,7 +53,7 @@ def _lose_coarse(
 def _stack(
     shape:tuple,             # (z, y, x)
     pixel:float,             # Å
-    thick:float,             # nm, of a membrane in the mask
+    thickness:float,         # nm, of a membrane in the mask
     rng:np.random.Generator, # decides everything
 )->tuple: # volume float32, mask uint8 (2 = a membrane that lies flat)
     "Dense stacks of thylakoids in noise; stroma and lumen have greys of their own."
@@ -69,7 +69,7 @@ def _stack(
     msk, flat = (d <= HALF_THICKNESS)[crop], lies_flat(d)[crop]
     vol = sheet + mix_phantom(sheet, rest, noise, msk, pixel, rng, (1, 6))
     if rng.random() < .6: vol = _lose_coarse(vol, pixel, rng)
-    msk = (d <= thick / 2)[crop]
+    msk = (d <= thickness / 2)[crop]
     return vol, np.where(msk & flat, 2, msk)
 
 # %% ../nbs/toolbox/26_phantoms.ipynb #28f83324
@@ -84,16 +84,16 @@ def _tidy(
         except ValueError: continue
     raise ValueError(f'hard phantom: no membrane within {shape}; wanted a larger shape')
 
-def _dark_band(shape, pixel, thick, rng):
+def _dark_band(shape, pixel, thickness, rng):
     "Membranes as one dark band, at a contrast-to-noise ratio of 0.3 to 0.8."
     cell = dict(core=1., fill=log_uniform(.03, .12, rng), dense=rng.uniform(0, 1.5))
-    return _tidy(shape, rng, pixel=pixel, thick=thick, cnr=log_uniform(.3, .8, rng), cell=cell)
+    return _tidy(shape, rng, pixel=pixel, thickness=thickness, cnr=log_uniform(.3, .8, rng), cell=cell)
 
-def _thin(shape, pixel, thick, rng):
+def _thin(shape, pixel, thickness, rng):
     "Membranes with sharp borders, in a volume that is denoised or smoothed."
     cell = dict(fill=log_uniform(.03, .15, rng), core=rng.uniform(0, 1), dense=rng.uniform(.3, 2))
     denoised = bool(rng.random() < .5)
-    vol, msk = _tidy(shape, rng, pixel=pixel, thick=thick, cnr=log_uniform(.9, 4, rng), denoised=denoised,
+    vol, msk = _tidy(shape, rng, pixel=pixel, thickness=thickness, cnr=log_uniform(.9, 4, rng), denoised=denoised,
                      ramp=rng.uniform(0, 1), cell=cell, look=random_look(rng))
     if not denoised: vol = ndimage.gaussian_filter(vol, rng.uniform(.4, 1.))
     return vol, msk
@@ -117,7 +117,7 @@ def _bundle(
 def _nothing(
     shape:tuple,             # (z, y, x)
     pixel:float,             # Å
-    thick:float,             # not used
+    thickness:float,         # not used
     rng:np.random.Generator, # decides everything
 )->tuple: # volume float32, mask uint8 of zeros
     "Microtubules and other lookalikes in nearly bare ice, without any membrane."
@@ -143,13 +143,13 @@ def hard_phantom(
     seed:int,                   # the same seed, the same bits
     shape:tuple=(64, 256, 256), # (z, y, x)
     pixels:tuple=(4., 20.),     # Å, finest and coarsest voxel
-    thick:float=4.4,            # nm, of a membrane in the mask
+    thickness:float=4.4,        # nm, of a membrane in the mask
 )->tuple: # volume float32, mask uint8 (1 = membrane, 2 = one that lies flat), voxel size in Å
     "A phantom of what networks get wrong: dense stacks, dark bands, no membrane at all, thin ones."
     rng = np.random.default_rng([seed, 3])
     make = _HARD[rng.integers(len(_HARD))]
     pixel = log_uniform(*pixels, rng)
-    vol, msk = make(shape, pixel, thick, rng)
+    vol, msk = make(shape, pixel, thickness, rng)
     return np.ascontiguousarray(vol, np.float32), msk.astype(np.uint8), float(pixel)
 
 # %% ../nbs/toolbox/26_phantoms.ipynb #aeadc52b
@@ -163,7 +163,7 @@ def phantom_parts(
     zoom:float=1.3,             # their voxels are up to this factor finer or coarser
     raw:float=0.,               # share of them that look like raw reconstructions, 0..1
     hard:float=0.,              # share of them that show what is hardest to learn, 0..1
-    thick:float=4.4,            # nm, of a membrane in the masks of all but plain ones
+    thickness:float=4.4,        # nm, of a membrane in the masks of all but plain ones
     workers:int=0,              # processes that make various ones; 0: this one
     folder:str|Path='',         # where various ones are kept for the next run; empty: nowhere
 )->dict: # train, val, test: lists of (Tomo, range of slices)
@@ -173,7 +173,7 @@ def phantom_parts(
     shapes = [shape] * n + [half] * 2 * few
     seeds = range(1000 * seed, 1000 * seed + len(shapes))
     kinds = _kinds(len(seeds), raw, hard) if pixel else ['phantom'] * len(seeds)
-    make = partial(_one_phantom, pixels=(pixel / zoom, pixel * zoom), thick=thick, folder=folder)
+    make = partial(_one_phantom, pixels=(pixel / zoom, pixel * zoom), thickness=thickness, folder=folder)
     if pixel and workers:
         with ProcessPoolExecutor(workers, get_context('spawn')) as pool:
             made = list(pool.map(make, kinds, seeds, shapes))
@@ -227,19 +227,19 @@ def _one_phantom(
     seed:int,        # the same seed, the same bits
     shape:tuple,     # (z, y, x)
     pixels:tuple,    # Å, finest and coarsest voxel of all but plain ones
-    thick:float,     # nm, of a membrane in their masks
+    thickness:float, # nm, of a membrane in their masks
     folder:str|Path, # where it is kept for the next run; empty: nowhere
 )->tuple: # volume float32, mask uint8, voxel size in Å
     "One phantom, made or read; a kept one that is damaged, or is another, is made again."
     if kind == 'phantom': return phantom(shape, seed)
     make = _MAKERS[kind]
-    if not folder: return make(seed, shape, pixels, thick)
-    path = Path(folder)/f'{make.__name__}_{seed}_{shape}_{pixels}_{thick}.npz'
+    if not folder: return make(seed, shape, pixels, thickness)
+    path = Path(folder)/f'{make.__name__}_{seed}_{shape}_{pixels}_{thickness}.npz'
     if os.path.lexists(path):
         kept = _read_phantom(path)
         if kept: return kept
         print(f'{path}: is not the phantom that was kept under this name; made again', flush=True)
-    made = make(seed, shape, pixels, thick)
+    made = make(seed, shape, pixels, thickness)
     _keep_phantom(path, *made)
     return made
 

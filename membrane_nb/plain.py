@@ -224,7 +224,7 @@ def phantom(
     border:float=0.,            # fraction of the width that is empty
     cell:dict|None=None,        # more for `scene`: kinds, fill, dense, odd, core
     look:dict|None=None,        # more for `image_cell`: defocus, flip, tilt, axis, grainy, restore
-    thick:float=4.4,            # nm, of a membrane in the mask; the volume stays the same
+    thickness:float=4.4,        # nm, of a membrane in the mask; the volume stays the same
 )->tuple: # volume float32, mask uint8 (1 = membrane), voxel size in Å
     "A tomogram with dark membranes, its mask and its voxel size; ValueError where no membrane is."
     rng = np.random.default_rng(seed)
@@ -239,7 +239,7 @@ def phantom(
     sheet, rest = sheet * there, rest * there
     vol = image_cell(sheet, rest, judged, pixel, rng, cnr, denoised=denoised, **(look or {}))
     vol = _add_ramp((vol * (.4 + .6 * there))[crop], ramp, rng)
-    msk = ((d <= thick / 2) & (there > .5)).astype(np.uint8)
+    msk = ((d <= thickness / 2) & (there > .5)).astype(np.uint8)
     return np.ascontiguousarray(vol), np.ascontiguousarray(msk[crop]), float(pixel)
 
 # %% ../nbs/toolbox/24_plain.ipynb #0dbafa80
@@ -268,8 +268,8 @@ def _random_crowding(
     "How crowded a phantom is; a cell is never empty."
     if world == 'cell': return rng.uniform(.3, 2)
     thin = rng.uniform(0, .5)
-    thick = rng.uniform(.5, 2)
-    return rng.choice([0, thin, thick])
+    thickness = rng.uniform(.5, 2)
+    return rng.choice([0, thin, thickness])
 
 def _random_cell(
     world:str,               # plain, cell, stacks or ice
@@ -308,7 +308,7 @@ def random_phantom(
     seed:int,                    # the same seed, the same bits
     shape:tuple=(64, 256, 256),  # (z, y, x)
     pixels:tuple=(6., 20.),      # Å, finest and coarsest voxel
-    thick:float=4.4,             # nm, of a membrane in the mask
+    thickness:float=4.4,         # nm, of a membrane in the mask
 )->tuple: # volume float32, mask uint8 (1 = membrane), voxel size in Å
     "A phantom of random voxel size, contents and look, for training."
     rng = np.random.default_rng([seed, 1])
@@ -317,7 +317,7 @@ def random_phantom(
     cell = _random_cell(world, rng)
     look = random_look(rng)
     contrasts = _CONTRASTS_DENOISED if denoised else _CONTRASTS[world]
-    options = dict(pixel=log_uniform(*pixels, rng), denoised=denoised, thick=thick)
+    options = dict(pixel=log_uniform(*pixels, rng), denoised=denoised, thickness=thickness)
     options['cnr'] = log_uniform(*contrasts, rng)
     if world != 'plain':
         options['ramp'] = _zero_or_uniform(1, rng)

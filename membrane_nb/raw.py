@@ -182,8 +182,8 @@ def tilt_image(
     lenses = _random_lenses(f_y, f_x, pixel, angles, rng)
     seen = [fft.rfft2(project(density, angles)) * lenses for density in densities]
     noise = rng.standard_normal((len(angles), *plane), dtype=np.float32)
-    thick = rng.uniform(.2, 1.) # of the ice, in mean free paths of an electron
-    fewer = np.exp(thick * (1 / np.cos(np.radians(angles)) - 1) / 2)
+    thickness = rng.uniform(.2, 1.) # of the ice, in mean free paths of an electron
+    fewer = np.exp(thickness * (1 / np.cos(np.radians(angles)) - 1) / 2)
     seen.append(fft.rfft2(noise * fewer.astype(np.float32)[:, None, None]))
     return [back_project(fft.irfft2(series * ramp, plane), angles, depth) for series in seen]
 
@@ -305,7 +305,7 @@ def raw_phantom(
     seed:int,                    # the same seed, the same bits
     shape:tuple=(64, 256, 256),  # (z, y, x)
     pixels:tuple=(4., 20.),      # Å, finest and coarsest voxel
-    thick:float=4.4,             # nm, of a membrane in the mask
+    thickness:float=4.4,         # nm, of a membrane in the mask
 )->tuple: # volume float32, mask uint8 (1 = membrane, 2 = one that lies flat), voxel size in Å
     "A phantom that looks like a raw reconstruction; one of four holds no membrane."
     rng = np.random.default_rng([seed, 2])
@@ -317,7 +317,7 @@ def raw_phantom(
     sheet, rest, noise = [vol[crop] for vol in image([sheet, rest], pixel, rng)]
     msk, flat = (d <= HALF_THICKNESS)[crop], lies_flat(d)[crop]
     vol = mix_phantom(sheet, rest, noise, msk, pixel, rng)
-    msk = (d <= thick / 2)[crop] & (not bare)
+    msk = (d <= thickness / 2)[crop] & (not bare)
     if not bare: vol = vol + sheet
     for edit, often in _EDITS.items():
         if rng.random() < often: vol = edit(vol, rng)

@@ -200,12 +200,12 @@ def _place_lookalikes(
     for _ in range(3):
         n = _how_many(many * .4, d, pixel, rng)
         tubules.append(_filaments(n, True, d, pixel, rng))
-    thick = rng.uniform(1.2, 2.8, 3)
+    thickness = rng.uniform(1.2, 2.8, 3)
     n = _how_many(many * 3, d, pixel, rng)
     actin = _filaments(n, False, d, pixel, rng)
     n = _how_many(many * 1.5, d, pixel, rng)
     gold = _off_membranes(rng.uniform(0, d.shape, (n, 3)), d)
-    return tubules, thick, actin, gold
+    return tubules, thickness, actin, gold
 
 # %% ../nbs/toolbox/23_scene.ipynb #7716f4f3
 def lookalikes(
@@ -217,9 +217,9 @@ def lookalikes(
 )->np.ndarray: # (z, y, x) float32
     "Microtubules, actin, gold beads, ice, droplets and bright holes, kept off the membranes."
     nm = pixel / 10
-    tubules, thick, actin, gold = _place_lookalikes(d, pixel, many, rng)
+    tubules, thickness, actin, gold = _place_lookalikes(d, pixel, many, rng)
     out = np.zeros(d.shape, np.float32)
-    for places, t in zip(tubules, thick):
+    for places, t in zip(tubules, thickness):
         depth = 1.7 * rng.uniform(.4, 3.) / t**2
         out += blobs(d.shape, places, t / nm, depth)
     threads = blobs(d.shape, actin, max(2. / nm, .5), .5)

@@ -70,12 +70,12 @@ def tube(
 # %% ../nbs/toolbox/22_shapes.ipynb #825bf104
 def sac(
     p:np.ndarray,            # (3, z, y, x), nm from the centre; the first axis is the normal
-    thick:float,             # nm, from membrane to membrane
+    thickness:float,         # nm, from membrane to membrane
     radius:float|np.ndarray, # nm, of the disc
 )->np.ndarray: # (z, y, x), nm, negative inside
     "Signed distance to a flat disc whose rim is rounded, as a membrane's must be."
     height, u, v = p
-    half = thick / 2
+    half = thickness / 2
     rim = radius - half
     from_axis = np.sqrt(u**2 + v**2)
     beyond = np.maximum(from_axis - rim, 0)
@@ -85,20 +85,20 @@ def sac(
 # %% ../nbs/toolbox/22_shapes.ipynb #0157d8ec
 def stack(
     p:np.ndarray,     # (3, z, y, x), nm from the centre; the first axis is the normal
-    thick:float,      # nm, from membrane to membrane of one sac
+    thickness:float,  # nm, from membrane to membrane of one sac
     gap:float,        # nm, from membrane to membrane between two sacs
     radii:np.ndarray, # (layers,), nm, one radius a sac; 0 leaves it out
 )->np.ndarray: # (z, y, x), nm, negative inside
     "Signed distance to sacs on top of each other, each with its own radius."
     last = len(radii) - 1
-    pitch = np.float32(thick + gap)
+    pitch = np.float32(thickness + gap)
     layer = np.round(p[0] / pitch + last / 2)
     layer = np.clip(layer, 0, last).astype(np.int16)
     middle = (layer - np.float32(last / 2)) * pitch
     height = p[0] - middle
     radius = radii.astype(np.float32)[layer]
-    sacs = sac([height, p[1], p[2]], thick, radius)
-    return np.where(radius > thick, sacs, pitch)
+    sacs = sac([height, p[1], p[2]], thickness, radius)
+    return np.where(radius > thickness, sacs, pitch)
 
 # %% ../nbs/toolbox/22_shapes.ipynb #308f0c06
 def smooth_intersection(
@@ -147,8 +147,8 @@ def reticulum(
         radius = min(rng.uniform(14, 32), size / 2)
         body = tube(p, radius, 2 * size)
     else:
-        thick = min(rng.uniform(18, 45), size / 2)
-        body = sac(p, thick, size)
+        thickness = min(rng.uniform(18, 45), size / 2)
+        body = sac(p, thickness, size)
     return [smooth_intersection(body, room)]
 
 # %% ../nbs/toolbox/22_shapes.ipynb #3e94db04
@@ -159,14 +159,14 @@ def thylakoid(
     rng:np.random.Generator, # decides the shape
 )->list: # of signed distances, (z, y, x), nm
     "A stack of thin sacs with tight gaps, some of them missing."
-    thick = rng.uniform(10.4, 14)
+    thickness = rng.uniform(10.4, 14)
     wide = rng.uniform(10.4, 20)
     gap = rng.choice([10.4, wide])
     height = rng.uniform(.5, 1.2) * size
-    layers = max(2, int(height / (thick + gap)))
+    layers = max(2, int(height / (thickness + gap)))
     radii = size * rng.uniform(.6, 1.3, layers)
     kept = rng.random(layers) < .9
-    sacs = stack(p, thick, gap, radii * kept)
+    sacs = stack(p, thickness, gap, radii * kept)
     return [smooth_intersection(sacs, room, 4.)]
 
 # %% ../nbs/toolbox/22_shapes.ipynb #ad812a34
@@ -181,9 +181,9 @@ def golgi(
     bowl = p[0] - (p[1]**2 + p[2]**2) / curve
     layers = rng.integers(4, 7)
     radii = size * rng.uniform(.6, 1.1, layers)
-    thick = rng.uniform(13, 20)
+    thickness = rng.uniform(13, 20)
     gap = rng.uniform(11, 18)
-    cisternae = stack([bowl, p[1], p[2]], thick, gap, radii)
+    cisternae = stack([bowl, p[1], p[2]], thickness, gap, radii)
     return [smooth_intersection(cisternae, room, 6.)]
 
 # %% ../nbs/toolbox/22_shapes.ipynb #b99a7d5b
@@ -203,8 +203,8 @@ def envelope(
     rng:np.random.Generator, # decides the shape
 )->list: # of signed distances, (z, y, x), nm
     "A nuclear envelope: an endless double sheet with round pores where its two membranes join."
-    thick = rng.uniform(22, 40)
-    sheet = sac(p, thick, 9 * size)
+    thickness = rng.uniform(22, 40)
+    sheet = sac(p, thickness, 9 * size)
     step = rng.uniform(130, 220)
     y = _to_pore(p[1], step, rng)
     x = _to_pore(p[2], step, rng)
@@ -225,11 +225,11 @@ def mitochondrion(
     pitch = rng.uniform(45, 90)
     layers = max(2, int(2.4 * size / pitch))
     reach = size * rng.uniform(.2, .9, layers)
-    thick = rng.uniform(15, 26)
+    thickness = rng.uniform(15, 26)
     across = rng.uniform(.5, 1.) * size
     across = across * rng.choice([-1, 1]) # from which side the folds come
     sideways = [p[2], p[0] + across, p[1]]
-    folds = stack(sideways, thick, pitch - thick, 1.4 * reach + .2 * size)
+    folds = stack(sideways, thickness, pitch - thickness, 1.4 * reach + .2 * size)
     return [outer, smooth_intersection(inner, -folds)]
 
 # %% ../nbs/toolbox/22_shapes.ipynb #6ddf7305

@@ -24,13 +24,13 @@ from .card import read_card, write_card
 from .checkpoint import read_checkpoint
 from .checks import InputError, expanded, read_text
 from .data import Tomo, check_unchanged
-from .devices import Alone, pick_device, share_cores, start_team
+from .devices import SingleProcess, pick_device, share_cores, start_team
 from .fit import Fit, epoch_in_words, write_history
 from .lines import only_near, widen_lines
 from .options import RecipeOptions, TrainOptions
 from .page import output_root
 from .phantoms import PHANTOMS, phantom_code, phantom_parts
-from .provenance import check_history, merge_provenance, provenance_of, read_provenance
+from .provenance import check_leak, merge_provenance, provenance_of, read_provenance
 from .results import CHECKPOINT, Results
 from .sampler import Patches
 from .split import PARTS, read_parts
@@ -97,7 +97,7 @@ class Run:
     notes:list             # sentences for the reader
     others:list = ()       # states to take the mean with in the end
     checkpoint:dict = None # to resume from, or None
-    team:object = Alone()  # the processes that train together, an `Accelerator`
+    team:object = SingleProcess()  # the processes that train together, an `Accelerator`
     fit:Fit = None         # of `start`
     card:dict = None       # of `score`
     @property
@@ -214,8 +214,8 @@ def open_run(
     results.inputs += [file.path for tomo in _all_tomos(parts) for file in tomo.files]
     results.check() # again, with the files that a manifest names
     notes = _notes(parts, before, o.ignore_beyond)
-    check_history(parts, provenance, o.k)
-    check_history(parts, seen, o.k, 'average_with')
+    check_leak(parts, provenance, o.k)
+    check_leak(parts, seen, o.k, 'average_with')
     provenance = merge_provenance(provenance, seen)
     run = Run(o, parts, net, provenance, before, device, results, notes, others, team=team)
     if o.resume: run.checkpoint = read_checkpoint(results.checkpoint, run.about, _voxels_of(parts))
@@ -313,7 +313,7 @@ def _make_phantoms(self)->dict: # train, val, test: lists of (Tomo, range of sli
     if o.phantom_voxel_size:
         folder = Path(o.output or output_root())/'phantoms'/phantom_code()
         turn = self.team.main_process_first()
-    look = dict(pixel=o.phantom_voxel_size, zoom=o.phantom_zoom, thick=o.phantom_thickness)
+    look = dict(pixel=o.phantom_voxel_size, zoom=o.phantom_zoom, thickness=o.phantom_thickness)
     look |= dict(raw=o.phantom_raw, hard=o.phantom_hard, workers=o.workers, folder=folder)
     with turn: return phantom_parts(o.seed, o.phantoms, **look)
 
@@ -410,7 +410,7 @@ def train(
     return run
 
 def _say(
-    team,       # an `Accelerator`, or `Alone`
+    team,       # an `Accelerator`, or `SingleProcess`
     *lines:str,
 ):
     "Print lines, once for all processes."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ANSWER', 'GONE', 'import_distributed', 'worker_environment', 'cores_for_each', 'dask_setup', 'local_client',
-           'remote_client', 'hand_out']
+           'remote_client', 'submit_all']
 
 # %% ../nbs/more/02_workers.ipynb #2d44225c
 import logging, os, time
@@ -159,7 +159,7 @@ def _places(
     try: return max(1, sum(client.nthreads().values()))
     except (OSError, AttributeError): return 0
 
-def hand_out(
+def submit_all(
     client,     # of a dask cluster
     items:list, # of `Item`
     submit,     # gives a future for an `Item`

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 MUTANTS = {
     '00_data': [
-        ('measure_scale(self.seen, self.name', 'measure_scale(self.vol, self.name'),
+        ('measure_scale(self.resampled, self.name', 'measure_scale(self.vol, self.name'),
         ("mode='reflect') # order", "mode='edge') # order"),
     ],
     '01_sampler': [
@@ -22,7 +22,7 @@ MUTANTS = {
         ('found = img >= self.threshold', 'found = img >= .5'),
     ],
     'toolbox/04_results': [
-        ('other = not_ours(folder) or', 'other ='),
+        ('other = foreign_files(folder) or', 'other ='),
         ('any(file.samefile(path) for path in there)', 'False'),
         ('if ours is None:', 'if False:'),
         ('path.lstat().st_mtime_ns > record.lstat().st_mtime_ns', 'False'),
@@ -148,7 +148,7 @@ MUTANTS = {
     ],
     'toolbox/39_pieces': [
         ('min(1, depth * nm / 20)', '1'),
-        ('voxels[piece] >= fewest', 'voxels[piece] > fewest'),
+        ('voxels[piece] >= min_voxels', 'voxels[piece] > min_voxels'),
     ],
     'toolbox/18_mesh': [
         ('return trimesh.Trimesh(verts, tri, process=False)', 'return trimesh.Trimesh(verts, tri[:, ::-1], process=False)'),

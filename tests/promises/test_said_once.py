@@ -33,7 +33,7 @@ def test_bright_tomograms_that_are_resampled(cell, tmp_path):
             turned = any('its sign is turned' in n for n in job.notes)
             assert turned == (job.tomo.scale.sign == -1) == (sign == -1)
         dark, bright = (Tomo(s * part, pixel=pixel, wanted=10.) for s in (1, -1))
-        assert np.allclose(dark.scale(dark.seen[3]), bright.scale(bright.seen[3]), atol=1e-4)
+        assert np.allclose(dark.scale(dark.resampled[3]), bright.scale(bright.resampled[3]), atol=1e-4)
 
 
 @pytest.mark.parametrize('seed', range(12))
@@ -43,7 +43,7 @@ def test_the_sign_of_resampled_phantoms(seed):
     dark = Tomo(vol, pixel=2 * pixel, wanted=pixel, density='dark')
     bright = Tomo(-vol, pixel=2 * pixel, wanted=pixel, density='bright')
     assert (dark.scale.sign, bright.scale.sign) == (1, -1)
-    assert np.allclose(dark.scale(dark.seen[5]), bright.scale(bright.seen[5]), atol=1e-3)
+    assert np.allclose(dark.scale(dark.resampled[5]), bright.scale(bright.resampled[5]), atol=1e-3)
     auto = Tomo(-vol, pixel=2 * pixel, wanted=pixel)
     assert (auto.scale.sign == -1) == (auto.scale.skew > .3) == any('its sign is turned' in n for n in auto.notes)
 
@@ -115,11 +115,11 @@ def test_every_slice_is_read(cell):
 def test_small_pieces_in_nm(volumes, tmp_path):
     "S6: 1600 nm³ in the voxels of the tomogram, also without a card; without any voxel size it is said that nothing is removed."
     vol = open_volume(volumes/'tomo.mrc')[:]
-    fewest = {}
+    min_voxels = {}
     for pixel in (0., 5., 10., 40.):
         job = open_job(write_mrc(tmp_path/'t.mrc', vol, pixel).path, weights=volumes/'weights.pt', output=tmp_path/'out', device='cpu')
-        fewest[pixel] = job.fewest
-    assert fewest == {0.: 0, 5.: round(1600 / .125 * 12 / 20), 10.: 1600, 40.: 25}
+        min_voxels[pixel] = job.min_voxels
+    assert min_voxels == {0.: 0, 5.: round(1600 / .125 * 12 / 20), 10.: 1600, 40.: 25}
     job = open_job(write_mrc(tmp_path/'t.mrc', vol, 0.).path, weights=volumes/'weights.pt', output=tmp_path/'out', device='cpu')
     assert any('no small piece is removed' in n for n in job.notes)
 

@@ -148,7 +148,7 @@ def test_no_value_bleeds_through_resampling(cell, case, format, tmp_path):
     halves = lambda a: a.reshape(a.shape[0] // 2, 2, a.shape[1] // 2, 2, a.shape[2] // 2, 2)
     vol, there = np.float32(halves(vol).mean((1, 3, 5))), halves(there).all((1, 3, 5))
     job = open_job(write_mrc(tmp_path/'t.mrc', vol, 20.).path, output=tmp_path/'out', contrast='dark', format=format, zoom=2.)
-    assert job.tomo.seen.shape == tuple(2 * n for n in vol.shape)
+    assert job.tomo.resampled.shape == tuple(2 * n for n in vol.shape)
     folder = job.run(pictures=False)
     msk = open_volume(folder/job.file('mask'))[:] > 0
     assert msk.any() and not msk[~far(there, 2)].any()

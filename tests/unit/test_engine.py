@@ -12,7 +12,7 @@ from membrane_nb.data import Tomo, slabs
 from membrane_nb.grey import measure_scale
 from membrane_nb.engine import (OpenVino, Torch, agree, check_engine, compare, find_membrane,
     int8_path, make_int8, pick_engine, read_int8)
-from membrane_nb.stream import Behind, Predict, ahead, read_blocks
+from membrane_nb.stream import WriteBehind, Predict, prefetch, read_blocks
 from membrane_nb.infer import open_job
 from membrane_nb.stream import predict_volume
 from membrane_nb.metrics import scores, tally
@@ -307,9 +307,9 @@ class Small(torch.nn.Module):
     k, depth = 3, 2
     def __init__(self, most):
         super().__init__()
-        self.most, self.seen, self.weight = most, [], torch.nn.Parameter(torch.zeros(1))
+        self.most, self.resampled, self.weight = most, [], torch.nn.Parameter(torch.zeros(1))
     def forward(self, x):
-        self.seen.append(len(x))
+        self.resampled.append(len(x))
         if len(x) > self.most: raise torch.cuda.OutOfMemoryError('no memory')
         return x[:, 1:2]
 
@@ -319,7 +319,7 @@ def test_where_memory_runs_out_half_as_many_slabs_are_taken(most, tried):
     block = np.random.default_rng(0).normal(size=(12, 8, 8)).astype(np.float32)
     net = Small(most)
     probs = np.stack(list(Predict(net, 8)([block])))
-    assert net.seen == tried and np.allclose(probs, 1 / (1 + np.exp(-block[1:-1])), atol=1e-6)
+    assert net.resampled == tried and np.allclose(probs, 1 / (1 + np.exp(-block[1:-1])), atol=1e-6)
 
 
 def test_memory_that_does_not_hold_one_slab_is_an_error():
@@ -358,11 +358,11 @@ def test_an_error_of_a_thread_reaches_the_reader(cell, shipped):
 
 
 def test_items_stay_in_order_and_errors_are_raised():
-    assert list(ahead(iter(range(5)))) == list(range(5))
+    assert list(prefetch(iter(range(5)))) == list(range(5))
     with pytest.raises(ZeroDivisionError):
-        with Behind(lambda n: 1 / n) as work:
+        with WriteBehind(lambda n: 1 / n) as work:
             for n in (2, 1, 0, 1): work(n)
-    assert next(ahead(iter([1, 2, 3]))) == 1 # and the thread ends with it
+    assert next(prefetch(iter([1, 2, 3]))) == 1 # and the thread ends with it
 
 
 def test_the_dice_of_a_volume_stays(shared, shipped):

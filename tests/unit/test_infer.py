@@ -56,7 +56,7 @@ def test_what_was_too_small_is_said(volumes, tmp_path):
         notes[pixel, min_size] = json.loads((folder/'segmentation.json').read_text())['notes']
         left = int(open_volume(folder/'mask.mrc')[:].sum())
         found = int((open_volume(folder/'prob.mrc')[:] >= np.float32(threshold)).sum())
-        assert job.removed[1] == (1 - left / found if job.fewest else 0) or abs(job.removed[1] - 1 + left / found) < 1e-9
+        assert job.removed[1] == (1 - left / found if job.min_voxels else 0) or abs(job.removed[1] - 1 + left / found) < 1e-9
     n, = re.findall(r't.mrc: (\d+) pieces smaller than 1600 nm³ were removed, 100.0% of what was found', '\n'.join(notes[0., 1600.]))
     assert int(n) > 0 and 'name the voxel size (voxel_size, now 1.342 Å), keep smaller pieces (min_size, now 1600 nm³)' in notes[0., 1600.][-1]
     assert not any('were removed' in note or 'min_size' in note for note in notes[0., 0.])

@@ -17,7 +17,7 @@ from membrane_nb.many import (Many, _alone, file_stamp, open_many, segment_item,
     why_other)
 from membrane_nb.report import COLUMNS, contact_sheet, read_report, write_report
 from membrane_nb.tomograms import Item, is_many, list_tomograms
-from membrane_nb.workers import _row_of_future, hand_out, local_client, worker_environment
+from membrane_nb.workers import _row_of_future, submit_all, local_client, worker_environment
 from membrane_nb.card import write_card
 from membrane_nb.weights import pretrained
 from membrane_nb.mrc import write_mrc
@@ -552,7 +552,7 @@ def test_tasks_whose_scheduler_is_gone_are_rows():
         client = Client(cluster, set_as_default=False)
         items = [Item(Path(f'{name}.mrc'), name) for name in 'ab']
         threading.Timer(.3, cluster.close).start()
-        rows = list(hand_out(client, items, lambda item: client.submit(time.sleep, 2, pure=False)))
+        rows = list(submit_all(client, items, lambda item: client.submit(time.sleep, 2, pure=False)))
     assert [row['name'] for row in rows] == ['a', 'b']
     assert all(row['state'] == 'failed' and 'the scheduler went away' in row['remark'] for row in rows)
 

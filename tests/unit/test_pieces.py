@@ -1,7 +1,7 @@
 "Connected pieces, small ones removed."
 import numpy as np
 from scipy.ndimage import label
-from membrane_nb.pieces import fewest_voxels, remove_small
+from membrane_nb.pieces import min_piece, remove_small
 
 
 def test_small_pieces():
@@ -17,4 +17,4 @@ def test_small_pieces():
     empty = np.zeros((2, 5, 5), np.int8)
     remove_small(empty, 9)
     assert not empty.any()
-    assert [fewest_voxels(1600., pixel, 100) for pixel in (10., 20., 5.)] == [1600, 200, 12800]
+    assert [min_piece(1600., pixel, 100) for pixel in (10., 20., 5.)] == [1600, 200, 12800]

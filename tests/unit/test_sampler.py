@@ -11,7 +11,7 @@ from membrane_nb.data import Tomo
 from membrane_nb.split import split
 from membrane_nb.mask import Mask
 from membrane_nb.plain import phantom
-from membrane_nb.sampler import Anchors, Patches, batches, crop, random_window
+from membrane_nb.sampler import ForegroundVoxels, Patches, batches, crop, random_window
 
 
 @pytest.fixture(scope='module')
@@ -27,7 +27,7 @@ def half_annotated(cell):
 
 
 def test_anchors_are_the_membrane_voxels(cell):
-    anchors = Anchors(cell, range(4, 20))
+    anchors = ForegroundVoxels(cell, range(4, 20))
     places = [(z + 4, y, x) for z, y, x in np.argwhere(cell.msk[4:20] == 1).tolist()]
     assert len(anchors) == len(places)
     assert [anchors[i] for i in range(0, len(anchors), 97)] == places[::97]
@@ -71,7 +71,7 @@ def test_windows_hang_over_by_an_eighth(cell):
 def test_two_parts_are_counted(cell):
     ds = Patches([(cell, range(4, 20)), (cell, range(32))], n=10, k=5, size=64)
     group, = ds.groups
-    assert group.membrane.tolist() == [len(Anchors(cell, range(4, 20))), len(Anchors(cell, range(4, 20))) + cell.rows.sum()]
+    assert group.membrane.tolist() == [len(ForegroundVoxels(cell, range(4, 20))), len(ForegroundVoxels(cell, range(4, 20))) + cell.rows.sum()]
     assert group.voxels.tolist() == [16 * 128 * 160, 48 * 128 * 160]
 
 

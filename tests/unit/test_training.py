@@ -16,11 +16,11 @@ from membrane_nb.plain import phantom
 from membrane_nb.page import repo_root
 from membrane_nb.results import RECORD
 from membrane_nb.sampler import Patches
-from membrane_nb.devices import Alone, own_share, share_cores, start_team, sums_of_all
+from membrane_nb.devices import SingleProcess, own_share, share_cores, start_team, sums_of_all
 from membrane_nb.fit import Fit, evaluate
 from membrane_nb.loss import bce_dice, loss_sums
 from membrane_nb.phantoms import _one_phantom, phantom_parts
-from membrane_nb.provenance import check_history, provenance_of
+from membrane_nb.provenance import check_leak, provenance_of
 from membrane_nb.summary import run_card, scores_in_words
 from membrane_nb.options import RecipeOptions, TrainOptions
 from membrane_nb.training import read_recipe, write_run
@@ -225,7 +225,7 @@ def test_workers_and_threads_are_no_more_than_the_cores(monkeypatch):
 
 def member(i, n):
     "One of several processes, without the others."
-    one = Alone()
+    one = SingleProcess()
     one.process_index, one.num_processes = i, n
     return one
 
@@ -243,7 +243,7 @@ def test_gradients_of_two_parts_add_up_to_that_of_the_whole():
     whole = logits.clone().requires_grad_()
     bce_dice(loss_sums(whole, msk)).backward()
     total = loss_sums(logits, msk)
-    class Pair(Alone):
+    class Pair(SingleProcess):
         def reduce(self, tensor, how): return total
     for i in range(2):
         part = logits[i].clone().requires_grad_()
@@ -317,8 +317,8 @@ def test_the_provenance_that_ships_is_compared_by_its_own_rule(tmp_path):
     vol[::2] += np.random.default_rng(0).normal(size=vol[::2].shape)
     tomo = Tomo(vol, Mask(msk, name='m'), pixel, 'cell.mrc', density='dark')
     rows = [row | dict(tomogram=first_fingerprint(vol))]
-    with pytest.raises(InputError, match='init: these weights were trained on slices 0 to'): check_history(dict(test=[(tomo, range(0, 9))]), rows, 7)
-    check_history(dict(test=[(tomo, range(0, 9))]), read_provenance(pretrained()), 7)
+    with pytest.raises(InputError, match='init: these weights were trained on slices 0 to'): check_leak(dict(test=[(tomo, range(0, 9))]), rows, 7)
+    check_leak(dict(test=[(tomo, range(0, 9))]), read_provenance(pretrained()), 7)
 
 
 def test_the_first_fingerprint_is_taken_only_where_it_could_match(monkeypatch):
@@ -327,9 +327,9 @@ def test_the_first_fingerprint_is_taken_only_where_it_could_match(monkeypatch):
     monkeypatch.setattr('membrane_nb.provenance.first_fingerprint', lambda vol: taken.append(1) or 'none')
     vol, msk, pixel = phantom((12, 64, 64), seed=3)
     parts = dict(val=[(Tomo(vol, msk, pixel, density='dark'), range(0, 9))])
-    check_history(parts, [a_row('ab', 'train', 0, 9, shape=[13, 64, 64]), a_row('v2:ab', 'train', 0, 9)], 7)
+    check_leak(parts, [a_row('ab', 'train', 0, 9, shape=[13, 64, 64]), a_row('v2:ab', 'train', 0, 9)], 7)
     assert not taken
-    for row in (a_row('ab', 'train', 0, 9, shape=[12, 64, 64]), a_row('ab', 'train', 0, 9)): check_history(parts, [row], 7)
+    for row in (a_row('ab', 'train', 0, 9, shape=[12, 64, 64]), a_row('ab', 'train', 0, 9)): check_leak(parts, [row], 7)
     assert len(taken) == 2, 'the shape fits, or is not told'
 
 
@@ -418,7 +418,7 @@ def test_a_checkpoint_of_before_is_resumed_or_refused(stopped, cell_files):
     with pytest.raises(InputError, match='was trained on other voxels'): opened(p)
 
 
-KEPT = dict(kind='various phantom', seed=7, shape=(8, 48, 48), pixels=(9., 11.), thick=4.4)
+KEPT = dict(kind='various phantom', seed=7, shape=(8, 48, 48), pixels=(9., 11.), thickness=4.4)
 
 @pytest.mark.parametrize('damage', ['cut', 'empty', 'text', 'swapped', 'swapped by another shape', 'changed', 'of before', 'compressed', 'folder'])
 def test_a_damaged_kept_phantom_is_made_again_with_a_sentence(tmp_path, capsys, damage):
