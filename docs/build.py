@@ -74,7 +74,7 @@ def for_sphinx(output):
 
 def local_links(text):
     "Links between notebooks, docs/ and the root lead to pages of the site; names that nbdev found lead to their section."
-    text = re.sub(r'\]\((?:\.\./)*(?:nbs/|docs/)?(?:toolbox/|more/|evidence/)?(?=[\w.]+\.(?:ipynb|md|jpg|png))', '](', text)
+    text = re.sub(r'\]\((?:\.\./)*(?:nbs/|docs/)?(?:toolbox/|more/|evidence/)?(?=[\w.]+\.(?:ipynb|md|jpg|png|svg))', '](', text)
     text = re.sub(r'\[(`_\w+`)\]\([^)]*\)', r'\1', text)  # a private helper has no section
     return re.sub(r'\]\(https://membrane-nb\.github\.io/membrane_nb/\w+\.html#([\w.]+)\)', r'](#api-\1)', text)
 
@@ -128,7 +128,7 @@ def sources(out):
     for path in notebooks: page(path, out)
     for path in texts:
         (out/path.name).write_text(local_links(path.read_text(encoding='utf-8')), encoding='utf-8')
-    for path in (ROOT/'docs').glob('*.jpg'): shutil.copy(path, out)
+    for path in [*(ROOT/'docs').glob('*.jpg'), *(ROOT/'docs').glob('*.svg')]: shutil.copy(path, out)
     contents = ['```{toctree}', ':hidden:', '']
     for name, (title, said, pages) in SECTIONS.items():
         pages = [out/path.name for pattern in pages for path in sorted(ROOT.glob(pattern))]
