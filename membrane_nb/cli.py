@@ -61,7 +61,8 @@ def _metavar(
 
 _READING = 'a tomogram and its mask' # title of a group
 
-def _parser(    prog:str,     # the command
+def _parser(
+    prog:str,     # the command
     purpose:str,  # a sentence
     named:str,    # help for the words before the options
     groups:dict,  # title to fields of a model; a field stands in the first group that has it
@@ -86,9 +87,9 @@ def _add_options(
         if type(field.default) is not bool:
             group.add_argument(f'--{name}', metavar=_metavar(field), **about)
             continue
-        group.add_argument(f'--{name}', action='store_const', const=True, **about)
-        about['help'] = argparse.SUPPRESS if not field.default else 'do not'
-        group.add_argument(f'--no_{name}', action='store_const', const=False, **about)
+        word = f'--no_{name}' if field.default else f'--{name}' # it turns the default round
+        if field.default: about['help'] = f'do not {text}'
+        group.add_argument(word, action='store_const', const=not field.default, **about)
 
 def _with_underscores(
     word:str, # of the command line

@@ -393,7 +393,7 @@ def draw(self:Job)->list: # sentences: what could not be drawn
     msk = open_volume(results.part/self.file('mask'))
     notes = results.picture('overlays.png', lambda: show_slices(vol, msk, pixel=pixel))
     notes += results.picture('views.png', lambda: show_ortho(vol, msk, pixel=pixel))
-    if self.share: notes += results.picture('surface.png', lambda: show_surface(msk, pixel))
+    if self.share: notes += results.picture('surface.png', lambda: show_surface(msk, pixel, vol=vol))
     return notes
 
 # %% ../nbs/04_infer.ipynb #6e5u1t02
@@ -415,11 +415,11 @@ class Result:
         return f'{self.folder}: {", ".join(names)}\n{found}'
 
     def _repr_html_(self):
-        "A slice with the outline of what was found, above what was decided."
+        "A slice with the outline of what was found, above where the files are."
         from membrane_nb.view import show_slices # not needed where nothing is drawn
         z = self.tomo.middle
         picture = show_slices(self.tomo.vol, self.mask, [z], pixel=self.tomo.pixel, outline=True)
-        return as_html(picture, f'slice {z} of {self.tomo.name}', '\n'.join([repr(self), *self.remarks]))
+        return as_html(picture, f'slice {z} of {self.tomo.name}', repr(self))
 
 # %% ../nbs/04_infer.ipynb #6e5u1t03
 def segment(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['VOXEL_SIZES', 'LINE', 'Contrast', 'Empty', 'Format', 'Engine', 'Precision', 'option', 'Options', 'earlier_name',
-           'check_names', 'in_words', 'limits', 'MaskOptions', 'SegmentOptions', 'OneOptions', 'ManyOptions',
-           'TrainOptions', 'RecipeOptions', 'present_names', 'options_of']
+           'check_names', 'in_words', 'limits', 'MaskOptions', 'LookOptions', 'SegmentOptions', 'OneOptions',
+           'ManyOptions', 'TrainOptions', 'RecipeOptions', 'present_names', 'options_of']
 
 # %% ../nbs/toolbox/02_options.ipynb #7a154d43
 from typing import Literal, get_args
@@ -115,6 +115,11 @@ class MaskOptions(Options):
     contrast: Contrast = option('auto', 'what membranes are: dark, bright, or auto', was='density')
     voxel_size: float = option(0., 'Å, where the header of the tomogram is wrong; 0: what it says', 0, VOXEL_SIZES[1], was='pixel')
 
+class LookOptions(MaskOptions):
+    "One tomogram and its mask."
+    tomo: str = option('', 'tomogram (MRC or OME-Zarr); empty: a phantom', where=True)
+    mask: str = option('', 'its mask; empty: none', where=True)
+
 # %% ../nbs/toolbox/02_options.ipynb #5f915cdd
 Format = Literal['mrc', 'zarr']
 Engine = Literal['auto', 'torch', 'openvino']
@@ -135,10 +140,8 @@ class SegmentOptions(MaskOptions):
     precision: Precision = option('auto', 'in which numbers: auto, fp32, bf16 or int8')
     device: str = option('auto', 'auto, cpu, cuda, cuda:1, mps', where=True)
 
-class OneOptions(SegmentOptions):
+class OneOptions(LookOptions, SegmentOptions):
     "What it takes to segment one tomogram."
-    tomo: str = option('', 'tomogram (MRC or OME-Zarr); empty: a phantom', where=True)
-    mask: str = option('', 'its mask, to score against; empty: none', where=True)
 
 class ManyOptions(SegmentOptions):
     "What it takes to segment many tomograms."

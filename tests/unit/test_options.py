@@ -6,11 +6,11 @@ import pytest
 from conftest import ROOT
 from membrane_nb.card import read_card
 from membrane_nb.checks import InputError, check_parameters
-from membrane_nb.options import ManyOptions, OneOptions, RecipeOptions, TrainOptions, options_of
+from membrane_nb.options import LookOptions, ManyOptions, OneOptions, RecipeOptions, TrainOptions, options_of
 from membrane_nb.training import read_recipe
 from membrane_nb.weights import pretrained
 
-PAGES = {'03_train': TrainOptions, '04_infer': OneOptions, 'more/04_many': ManyOptions}
+PAGES = {'00_data': LookOptions, '01_sampler': LookOptions, '02_unet': LookOptions, '03_train': TrainOptions, '04_infer': OneOptions, 'more/04_many': ManyOptions}
 RECIPES = sorted(str(path.relative_to(ROOT/'recipes')) for path in (ROOT/'recipes').rglob('*.yaml'))
 OURS = 'pretrained/', 'real.yaml' # recipes of the weights that ship
 
