@@ -6,7 +6,6 @@
 __all__ = ['read_checkpoint']
 
 # %% ../nbs/toolbox/34_checkpoint.ipynb #c0ad426d
-import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,7 +17,6 @@ from .options import RecipeOptions, present_names
 from .store import same_voxels
 from .unet import UNet
 from .weights import check_plain, from_state, read_tensors
-if __name__ == '__main__': os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # before torch is loaded
 
 # %% ../nbs/toolbox/34_checkpoint.ipynb #9aa6f0c6
 _STATE = 'net', 'smooth', 'opt', 'best', 'history', 'rng', 'about' # what a checkpoint holds

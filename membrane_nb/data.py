@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
+from fastcore.basics import patch
 import numpy as np
 
 from .blank import Blank, widened
@@ -57,6 +58,96 @@ def _zoomed(
     shape = tuple(max(1, round(n * zoom)) for n in vol.shape)
     if shape == vol.shape: return vol, []
     return Resampled(vol, shape, blank), [f'{why}; resampled from {vol.shape} to {shape} and back']
+
+# %% ../nbs/00_data.ipynb #7c561dc0
+@dataclass(repr=False)
+class Tomo:
+    "A tomogram, what the network sees of it, and its mask; what is wrong raises `InputError`."
+    vol:object            # (z, y, x), an array or a `Volume`
+    msk:object = None     # (z, y, x), whole numbers; becomes a `Mask`
+    pixel:float = 0.      # voxel size in Å, 0 where unknown
+    name:str = 'volume'
+    density:str = 'auto'  # auto, dark or bright
+    ignore:str = 'auto'   # value of the mask that means not annotated: auto, none or a number
+    wanted:float = 0.     # Å, voxel size that the network knows; 0: any
+    spread:float = 1.2    # factor by which voxels may be finer or coarser
+    zoom:float = 0.       # how much larger the network should see it; 0: as the voxel sizes say
+    about:list = field(default_factory=list) # sentences on its files
+    label:str = ''        # values of the mask that are membrane, '1,3' say; empty: all above 0
+    empty:str = 'auto'    # what a slice without membrane means: auto, background or unlabelled
+    trust_mask:bool = False # take the mask as it is, though it would fit far better turned or shifted
+    line:float = 0.       # nm, as thick as a membrane is, where the mask is of traced lines; 0: it is of areas
+    group:str = ''        # data set that it belongs to: each has its share of the training patches
+
+    def __post_init__(self):
+        with ThreadPoolExecutor(1) as pool: # the mask is read meanwhile
+            mask = pool.submit(self._read_mask)
+            resampled = self._measure()
+        self.about = [*self.about, *resampled]
+        self.why = f'skewness {self.scale.skew:+.2f}' if self.density == 'auto' else 'as contrast says'
+        self.remarks = scale_notes(self.scale, self.name)
+        self.files = _files(self.vol)
+        self.ours = isinstance(self.msk, Mask) # made by a program, for this tomogram
+        self.misfit = ''
+        self.msk = mask.result()
+        if self.msk is not None: self._take_mask()
+
+# %% ../nbs/00_data.ipynb #d48b68cc
+@patch
+def _measure(self:Tomo):
+    "Find blank space, choose what the network sees, and measure its scale; sentences on resampling come back."
+    self.scale = measure_scale(self.vol, self.name, self.density)
+    self.voxels = self.scale.voxels
+    self.blank = self.scale.blank
+    options = dict(spread=self.spread, zoom=self.zoom, blank=self.blank or None)
+    self.resampled, notes = resample_to(self.vol, self.pixel, self.wanted, self.name, **options)
+    if self.resampled is self.vol: return notes
+    blank = Blank(self.resampled.shape)
+    if self.blank: blank = widened(Blank(self.resampled.shape, map(self.resampled.blank_at, range(len(self.resampled)))))
+    self.scale = measure_scale(self.resampled, self.name, self.density, blank)
+    return notes
+
+@patch
+def _read_mask(self:Tomo):
+    "The mask, made binary; None where there is none."
+    if self.msk is None or isinstance(self.msk, Mask): return self.msk
+    path = getattr(self.msk, 'path', None)
+    name = path.name if path else f'mask of {self.name}'
+    return Mask(self.msk, self.ignore, name, self.label, self.empty)
+
+@patch
+def _take_mask(self:Tomo):
+    "Say what the mask holds, and hold it against the tomogram."
+    self.files += _files(self.msk.vol)
+    self.remarks += getattr(self.msk.vol, 'notes', [])
+    self.rows = self.msk.rows
+    self.remarks.append(self.msk.note)
+    if not self.trust_mask: self.msk.check_share()
+    if self.ours or not self.rows.any(): return
+    placement = measure_placement(self.vol, self.msk, replace(self.scale, blank=self.blank))
+    said = placement.in_words(self.msk.name)
+    if placement.better:
+        self.misfit = '' if self.trust_mask else said
+        said += '; kept as it is (trust_mask)' if self.trust_mask else '; training and scoring refuse it'
+    if said: self.remarks.append(said)
+
+# %% ../nbs/00_data.ipynb #cf704132
+@patch(as_prop=True)
+def notes(self:Tomo): # sentences for the reader
+    "What was decided: about its files, its sign, its grey values and its mask."
+    return [*self.about, sign_note(self.name, self.scale.sign, self.why), *self.remarks]
+
+@patch
+def __repr__(self:Tomo):
+    size = f'{self.pixel:g} Å' if self.pixel else 'voxel size unknown'
+    return '\n'.join([f'{self.name}: {self.vol.shape} {self.vol.dtype}, {size}', *self.notes])
+
+@patch
+def _repr_html_(self:Tomo):
+    "A slice with the outline of its mask, above what was decided."
+    from membrane_nb.view import show_slices # not needed where nothing is drawn
+    picture = show_slices(self.vol, self.msk, [self.middle], pixel=self.pixel, outline=True)
+    return as_html(picture, f'slice {self.middle} of {self.name}', repr(self))
 
 # %% ../nbs/00_data.ipynb #6fe1d8ab
 def _open_mask(
@@ -112,155 +203,22 @@ def _files(
     "What may change on the disk while we work."
     return [vol] if getattr(vol, 'stamp', ()) else []
 
-# %% ../nbs/00_data.ipynb #7c561dc0
-@dataclass(repr=False)
-class Tomo:
-    "A tomogram, what the network sees of it, and its mask; what is wrong raises `InputError`."
-    vol:object            # (z, y, x), an array or a `Volume`
-    msk:object = None     # (z, y, x), whole numbers; becomes a `Mask`
-    pixel:float = 0.      # voxel size in Å, 0 where unknown
-    name:str = 'volume'
-    density:str = 'auto'  # auto, dark or bright
-    ignore:str = 'auto'   # value of the mask that means not annotated: auto, none or a number
-    wanted:float = 0.     # Å, voxel size that the network knows; 0: any
-    spread:float = 1.2    # factor by which voxels may be finer or coarser
-    zoom:float = 0.       # how much larger the network should see it; 0: as the voxel sizes say
-    about:list = field(default_factory=list) # sentences on its files
-    label:str = ''        # values of the mask that are membrane, '1,3' say; empty: all above 0
-    empty:str = 'auto'    # what a slice without membrane means: auto, background or unlabelled
-    trust_mask:bool = False # take the mask as it is, though it would fit far better turned or shifted
-    line:float = 0.       # nm, as thick as a membrane is, where the mask is of traced lines; 0: it is of areas
-    group:str = ''        # data set that it belongs to: each has its share of the training patches
-
-    def __post_init__(self):
-        with ThreadPoolExecutor(1) as pool: # the mask is read meanwhile
-            mask = pool.submit(self._read_mask)
-            resampled = self._measure()
-        self.about = [*self.about, *resampled]
-        self.why = f'skewness {self.scale.skew:+.2f}' if self.density == 'auto' else 'as contrast says'
-        self.remarks = scale_notes(self.scale, self.name)
-        self.files = _files(self.vol)
-        self.ours = isinstance(self.msk, Mask) # made by a program, for this tomogram
-        self.misfit = ''
-        self.msk = mask.result()
-        if self.msk is not None: self._take_mask()
-
-    def _measure(self):
-        "Find blank space, choose what the network sees, and measure its scale; sentences on resampling come back."
-        self.scale = measure_scale(self.vol, self.name, self.density)
-        self.voxels = self.scale.voxels
-        self.blank = self.scale.blank
-        options = dict(spread=self.spread, zoom=self.zoom, blank=self.blank or None)
-        self.resampled, notes = resample_to(self.vol, self.pixel, self.wanted, self.name, **options)
-        if self.resampled is self.vol: return notes
-        blank = Blank(self.resampled.shape)
-        if self.blank: blank = widened(Blank(self.resampled.shape, map(self.resampled.blank_at, range(len(self.resampled)))))
-        self.scale = measure_scale(self.resampled, self.name, self.density, blank)
-        return notes
-
-    def _read_mask(self):
-        "The mask, made binary; None where there is none."
-        if self.msk is None or isinstance(self.msk, Mask): return self.msk
-        path = getattr(self.msk, 'path', None)
-        name = path.name if path else f'mask of {self.name}'
-        return Mask(self.msk, self.ignore, name, self.label, self.empty)
-
-    def _take_mask(self):
-        "Say what the mask holds, and hold it against the tomogram."
-        self.files += _files(self.msk.vol)
-        self.remarks += getattr(self.msk.vol, 'notes', [])
-        self.rows = self.msk.rows
-        self.remarks.append(self.msk.note)
-        if not self.trust_mask: self.msk.check_share()
-        if self.ours or not self.rows.any(): return
-        placement = measure_placement(self.vol, self.msk, replace(self.scale, blank=self.blank))
-        said = placement.in_words(self.msk.name)
-        if placement.better:
-            self.misfit = '' if self.trust_mask else said
-            said += '; kept as it is (trust_mask)' if self.trust_mask else '; training and scoring refuse it'
-        if said: self.remarks.append(said)
-
-    def check_mask(self):
-        "Refuse, with `InputError`, a mask that would fit far better turned or shifted."
-        if not self.misfit: return
-        raise InputError(f'{self.misfit}; wanted it so, or trust_mask=True to keep it as it is')
-
-    def no_blank(self,
-        prob:np.ndarray, # (y, x) probabilities of a slice of `vol`
-        z:int,           # its number
-    )->np.ndarray: # (y, x)
-        "The probabilities without those in blank space and within two voxels of it."
-        return np.where(self.blank.near[z], 0, prob) if self.blank else prob
-
-    def take_sign(self,
-        sign:int, # 1: dark, -1: bright
-        why:str,  # what decided it
-    ):
-        "Decide again whether membranes are dark or bright."
-        self.scale = replace(self.scale, sign=sign)
-        self.why = why
-
-    @property
-    def notes(self): # sentences for the reader
-        "What was decided: about its files, its sign, its grey values and its mask."
-        return [*self.about, sign_note(self.name, self.scale.sign, self.why), *self.remarks]
-
-    def slab(self,
-        z:int, # slice
-        k:int, # slices in a slab, odd
-    )->np.ndarray: # (k, y, x) float32, scaled
-        "The slices around one, as the network sees them."
-        return next(slabs(self.resampled, self.scale, k, range(z, z + 1)))[1]
-
-    def __repr__(self):
-        size = f'{self.pixel:g} Å' if self.pixel else 'voxel size unknown'
-        return '\n'.join([f'{self.name}: {self.vol.shape} {self.vol.dtype}, {size}', *self.notes])
-
-    def _repr_html_(self):
-        "A slice with the outline of its mask, above what was decided."
-        from membrane_nb.view import show_slices # not needed where nothing is drawn
-        picture = show_slices(self.vol, self.msk, [self.middle], pixel=self.pixel, outline=True)
-        return as_html(picture, f'slice {self.middle} of {self.name}', repr(self))
-
-    @property
-    def membrane_range(self):
-        "From the first to the last slice with membrane in its mask; all slices where there is none."
-        z = np.flatnonzero(self.rows.any(axis=1))
-        if not len(z): return range(len(self.rows))
-        return range(int(z[0]), int(z[-1]) + 1)
-
-    @property
-    def middle(self):
-        "The middle one of the annotated slices; without a mask, of all slices."
-        zs = range(len(self.vol)) if self.msk is None else self.msk.annotated
-        return int(zs[len(zs) // 2])
-
-    @classmethod
-    def open(cls,
-        tomo:str|Path,      # a volume (MRC)
-        mask:str|Path='',   # a volume of the same shape; empty: none
-        density:str='auto', # auto, dark or bright
-        pixel:float=0.,     # Å, where the header is wrong; 0: what it says
-        ignore:str='auto',  # value of the mask that means not annotated: auto, none or a number
-        wanted:float=0.,    # Å, voxel size that the network knows; 0: any
-        spread:float=1.2,   # factor by which voxels may be finer or coarser
-        zoom:float=0.,      # how much larger the network should see it; 0: as the voxel sizes say
-        folder:str|Path='', # where packed files are unpacked; empty: the folder for temporary files
-        label:str='',       # values of the mask that are membrane, '1,3' say; empty: all above 0
-        empty:str='auto',   # what a slice without membrane means: auto, background or unlabelled
-        trust_mask:bool=False, # take the mask as it is, though it would fit far better turned or shifted
-        line:float=0.,      # nm, as thick as a membrane is, where the mask is of traced lines; 0: it is of areas
-        group:str='',       # data set that it belongs to
-    ):
-        "Open a tomogram and its mask."
-        if pixel: check_ranges(dict(voxel_size=pixel), dict(voxel_size=VOXEL_SIZES))
-        vol = open_volume(tomo, pixel, folder)
-        msk = _open_mask(mask, vol, pixel, folder) if mask else None
-        about = vol.notes + (_headers_differ(msk, vol) if mask else [])
-        more = dict(label=label, empty=empty, trust_mask=trust_mask, line=line, group=group)
-        return cls(vol, msk, vol.pixel, vol.path.name, density, ignore, wanted, spread, zoom, about, **more)
-
 # %% ../nbs/00_data.ipynb #7c561dc1
+@patch(cls_method=True)
+def open(cls:Tomo,
+    tomo:str|Path,      # a volume (MRC or OME-Zarr)
+    mask:str|Path='',   # a volume of the same shape; empty: none
+    pixel:float=0.,     # Å, where the header is wrong; 0: what it says
+    folder:str|Path='', # where packed files are unpacked; empty: the folder for temporary files
+    **how,              # other fields of `Tomo`
+)->Tomo:
+    "Open a tomogram and its mask."
+    if pixel: check_ranges(dict(voxel_size=pixel), dict(voxel_size=VOXEL_SIZES))
+    vol = open_volume(tomo, pixel, folder)
+    msk = _open_mask(mask, vol, pixel, folder) if mask else None
+    about = vol.notes + (_headers_differ(msk, vol) if mask else [])
+    return cls(vol, msk, vol.pixel, vol.path.name, about=about, **how)
+
 def open_tomogram(
     path:str|Path,    # a tomogram (MRC or OME-Zarr)
     mask:str|Path='', # its mask, of the same shape; empty: none
@@ -268,6 +226,45 @@ def open_tomogram(
 )->Tomo:
     "Open a tomogram, and its mask where there is one; `notes` says what was decided."
     return Tomo.open(path, mask, **MaskOptions(**how).record())
+
+# %% ../nbs/00_data.ipynb #c040e770
+@patch(as_prop=True)
+def membrane_range(self:Tomo):
+    "From the first to the last slice with membrane in its mask; all slices where there is none."
+    z = np.flatnonzero(self.rows.any(axis=1))
+    if not len(z): return range(len(self.rows))
+    return range(int(z[0]), int(z[-1]) + 1)
+
+@patch(as_prop=True)
+def middle(self:Tomo):
+    "The middle one of the annotated slices; without a mask, of all slices."
+    zs = range(len(self.vol)) if self.msk is None else self.msk.annotated
+    return int(zs[len(zs) // 2])
+
+# %% ../nbs/00_data.ipynb #42ed68cd
+@patch
+def check_mask(self:Tomo):
+    "Refuse, with `InputError`, a mask that would fit far better turned or shifted."
+    if not self.misfit: return
+    raise InputError(f'{self.misfit}; wanted it so, or trust_mask=True to keep it as it is')
+
+# %% ../nbs/00_data.ipynb #dfe48d02
+@patch
+def take_sign(self:Tomo,
+    sign:int, # 1: dark, -1: bright
+    why:str,  # what decided it
+):
+    "Decide again whether membranes are dark or bright."
+    self.scale = replace(self.scale, sign=sign)
+    self.why = why
+
+@patch
+def no_blank(self:Tomo,
+    prob:np.ndarray, # (y, x) probabilities of a slice of `vol`
+    z:int,           # its number
+)->np.ndarray: # (y, x)
+    "The probabilities without those in blank space and within two voxels of it."
+    return np.where(self.blank.near[z], 0, prob) if self.blank else prob
 
 # %% ../nbs/00_data.ipynb #969eff37
 def check_unchanged(
@@ -289,3 +286,11 @@ def slabs(
     read = lru_cache(k)(lambda i: scale.slice(vol, i))
     for z in zs:
         yield z, np.stack([read(i) for i in order[z:z + k]])
+
+@patch
+def slab(self:Tomo,
+    z:int, # slice
+    k:int, # slices in a slab, odd
+)->np.ndarray: # (k, y, x) float32, scaled
+    "The slices around one, as the network sees them."
+    return next(slabs(self.resampled, self.scale, k, range(z, z + 1)))[1]

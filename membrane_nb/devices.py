@@ -13,7 +13,6 @@ from datetime import timedelta
 import torch
 
 from .checks import InputError
-if __name__ == '__main__': os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # before torch is loaded
 
 # %% ../nbs/toolbox/33_devices.ipynb #6c2308e9
 def pick_device(

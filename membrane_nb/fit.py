@@ -23,7 +23,6 @@ from .options import TrainOptions
 from .sampler import Patches, batches
 from .unet import UNet, in_tiles, predict_slice
 from .weights import check_numbers
-if __name__ == '__main__': os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # before torch is loaded
 
 # %% ../nbs/toolbox/35_fit.ipynb #245b19cf
 def evaluate(

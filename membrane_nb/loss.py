@@ -6,11 +6,8 @@
 __all__ = ['loss_sums', 'bce_dice']
 
 # %% ../nbs/toolbox/32_loss.ipynb #296dbf02
-import os
-
 import torch
 import torch.nn.functional as F
-if __name__ == '__main__': os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # before torch is loaded
 
 # %% ../nbs/toolbox/32_loss.ipynb #beb86e4a
 def loss_sums(

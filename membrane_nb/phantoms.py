@@ -23,7 +23,6 @@ from .raw import (fill_compartments, filter_image, lies_flat, mix_phantom, noise
     raw_phantom, tilt_image, with_depth)
 from .scene import bilayer, blobs, crowd, filament, lookalikes, smooth_noise
 from .shapes import HALF_THICKNESS, membranes, random_rotation, warped_grid
-if __name__ == '__main__': os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # before torch is loaded
 
 # %% ../nbs/toolbox/26_phantoms.ipynb #622320ea
 def endless_stack(

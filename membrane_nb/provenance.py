@@ -16,7 +16,6 @@ from .card import check_record, read_card
 from .checks import InputError, read_json
 from .data import Tomo
 from .store import first_fingerprint
-if __name__ == '__main__': os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # before torch is loaded
 
 # %% ../nbs/toolbox/30_provenance.ipynb #6ac2ac33
 class _Seen(BaseModel):

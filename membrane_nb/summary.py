@@ -6,7 +6,6 @@
 __all__ = ['run_card', 'scores_in_words', 'show_validation', 'show_history']
 
 # %% ../nbs/toolbox/36_summary.ipynb #07256428
-import os
 from datetime import datetime, timezone
 
 from matplotlib.figure import Figure
@@ -20,7 +19,6 @@ from .metrics import choose_threshold, scores
 from .options import TrainOptions
 from .results import library_commit, versions
 from .unet import UNet, in_tiles, predict_slice
-if __name__ == '__main__': os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # before torch is loaded
 
 # %% ../nbs/toolbox/36_summary.ipynb #f5be00aa
 def _mean_pixel(

@@ -39,7 +39,6 @@ from .summary import run_card, scores_in_words, show_history, show_validation
 from .unet import UNet
 from membrane_nb.weights import (find_weights, from_state, load_unet, mean_states, pretrained,
     to_half)
-if __name__ == '__main__': os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # before torch is loaded
 
 # %% ../nbs/03_train.ipynb #aff26772
 def _all_tomos(

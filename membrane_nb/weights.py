@@ -7,7 +7,7 @@ __all__ = ['FLOATS', 'from_state', 'read_tensors', 'check_plain', 'load_unet', '
            'mean_states', 'to_half']
 
 # %% ../nbs/toolbox/29_weights.ipynb #dea61131
-import os, warnings, zipfile
+import warnings, zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from torch import nn
 
 from .checks import InputError, existing_file, expanded
 from .unet import UNet
-if __name__ == '__main__': os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # before torch is loaded
 
 # %% ../nbs/toolbox/29_weights.ipynb #d8721a82
 def _plan(
