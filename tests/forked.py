@@ -13,8 +13,8 @@ if __name__ != '__main__' or len(sys.argv) == 2: # what stands for Python starts
     from importlib import import_module
     from pathlib import Path
 
-LOADED = ('torch', 'scipy.ndimage', 'scipy.stats', 'skimage.measure', 'skimage.morphology', 'pydantic', 'mrcfile', 'safetensors.torch', 'matplotlib.pyplot',
-          'fastcore.all', 'IPython', 'ipykernel.kernelapp', 'plotly.graph_objects', 'ipywidgets', 'openvino', 'trimesh', 'tqdm', 'filelock', 'papermill.cli', 'nbdev.test')
+LOADED = ('torch', 'scipy.ndimage', 'scipy.stats', 'skimage.measure', 'skimage.morphology', 'pydantic', 'mrcfile', 'safetensors.torch', 'matplotlib.figure',
+          'fastcore.test', 'IPython', 'ipykernel.kernelapp', 'plotly.graph_objects', 'ipywidgets', 'openvino', 'trimesh', 'tqdm', 'filelock', 'papermill.cli')
 
 
 def ask(path, words, folder, env, files):
@@ -80,7 +80,6 @@ def as_python(words):
         exec(compile(rest[0], '<string>', 'exec'), vars(main))
     elif first == '-m':
         sys.path.insert(0, os.getcwd())
-        if rest[0] == 'ipykernel_launcher': sys.modules['matplotlib'].rcParams['backend'] = 'module://matplotlib_inline.backend_inline'
         sys.argv = rest
         runpy.run_module(rest[0], run_name='__main__', alter_sys=True)
     else:

@@ -128,7 +128,7 @@ def test_two_processes_in_one_folder(volumes, tmp_path):
     "S1: the second is refused while the first one works; its result is of one tomogram."
     first = open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=tmp_path/'out', device='cpu')
     first.results.begin()
-    code = f"from membrane_nb.infer import open_job; open_job({str(volumes/'tomo.mrc')!r}, {str(volumes/'weights.pt')!r}, {str(tmp_path/'out')!r}, device='cpu').run()"
+    code = f"from membrane_nb.infer import open_job; open_job({str(volumes/'tomo.mrc')!r}, weights={str(volumes/'weights.pt')!r}, output={str(tmp_path/'out')!r}, device='cpu').run()"
     second = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert second.returncode != 0 and 'another run writes there now' in second.stderr
     first.run(pictures=False)
