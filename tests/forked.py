@@ -80,6 +80,8 @@ def as_python(words):
         exec(compile(rest[0], '<string>', 'exec'), vars(main))
     elif first == '-m':
         sys.path.insert(0, os.getcwd())
+        if rest[0] == 'ipykernel_launcher': # matplotlib, which is loaded, has not seen the variable that a kernel sets for it
+            sys.modules['matplotlib'].rcParams['backend'] = 'module://matplotlib_inline.backend_inline'
         sys.argv = rest
         runpy.run_module(rest[0], run_name='__main__', alter_sys=True)
     else:
