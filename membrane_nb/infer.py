@@ -107,7 +107,7 @@ def _default_folder(
     return Path(root or output_root())/f'{name}_membranes'
 
 def _open_tomo(
-    options:OneOptions,
+    options:OneOptions, # as the user gave them
     card:Card,   # of the weights
     folder:Path, # where packed files are unpacked
 )->Tomo:
@@ -151,7 +151,7 @@ def _what_to_know(
 
 # %% ../nbs/04_infer.ipynb #d35a7c86
 def what_decides(
-    options:SegmentOptions,
+    options:SegmentOptions, # as the user gave them
     weights:Path, # file
 )->dict: # for the record: weights, what their card says, the int8 model, and options
     "All that decides the answer, but for the voxels of tomogram and mask."
@@ -165,7 +165,7 @@ def what_decides(
     return asked
 
 def _record(
-    options:OneOptions,
+    options:OneOptions, # as the user gave them
     tomo:Tomo,
     weights:Path, # file
     net,          # an engine, or what wraps one

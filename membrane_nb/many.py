@@ -176,7 +176,7 @@ def _clear_damage(
     return f'its {name} {why}; made again'
 
 def _for_one(
-    options:ManyOptions,
+    options:ManyOptions, # as the user gave them
     item:Item,   # one of them
     folder:Path, # of its result
     again:bool,  # the result that is there is damaged
@@ -188,7 +188,7 @@ def _for_one(
 def segment_item(
     item:Item,         # a tomogram
     folder:Path,       # of its result
-    options:ManyOptions,
+    options:ManyOptions, # as the user gave them
     asked:dict,        # what the result is made with, of `what_decides`
 )->dict: # a row of the report
     "Segment one tomogram in a worker; bad input becomes a row that says so."

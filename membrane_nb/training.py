@@ -196,7 +196,7 @@ def _checkpoint_bytes(
 
 # %% ../nbs/03_train.ipynb #008a9c51
 def open_run(
-    options:TrainOptions,
+    options:TrainOptions, # as the user gave them
 )->Run:
     "Open what a run needs; whatever is wrong raises `InputError`."
     o = RecipeOptions(**dict(options)) # the recipes' options have their defaults in any other run
