@@ -87,9 +87,9 @@ def _add_options(
         if type(field.default) is not bool:
             group.add_argument(f'--{name}', metavar=_metavar(field), **about)
             continue
-        word = f'--no_{name}' if field.default else f'--{name}' # it turns the default round
-        if field.default: about['help'] = f'do not {text}'
-        group.add_argument(word, action='store_const', const=not field.default, **about)
+        group.add_argument(f'--{name}', action='store_const', const=True, **about)
+        about['help'] = f'do not {text}' if field.default else argparse.SUPPRESS # after a recipe that says yes
+        group.add_argument(f'--no_{name}', action='store_const', const=False, **about)
 
 def _with_underscores(
     word:str, # of the command line

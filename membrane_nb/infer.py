@@ -415,11 +415,11 @@ class Result:
         return f'{self.folder}: {", ".join(names)}\n{found}'
 
     def _repr_html_(self):
-        "A slice with the outline of what was found, above where the files are."
+        "A slice with the outline of what was found, above what was decided."
         from membrane_nb.view import show_slices # not needed where nothing is drawn
         z = self.tomo.middle
         picture = show_slices(self.tomo.vol, self.mask, [z], pixel=self.tomo.pixel, outline=True)
-        return as_html(picture, f'slice {z} of {self.tomo.name}', repr(self))
+        return as_html(picture, f'slice {z} of {self.tomo.name}', '\n'.join([repr(self), *self.remarks]))
 
 # %% ../nbs/04_infer.ipynb #6e5u1t03
 def segment(

@@ -27,7 +27,7 @@ from .data import Tomo, check_unchanged
 from .devices import SingleProcess, pick_device, share_cores, start_team
 from .fit import Fit, epoch_in_words, write_history
 from .lines import only_near, widen_lines
-from .options import RecipeOptions, TrainOptions
+from .options import MaskOptions, RecipeOptions, TrainOptions
 from .page import output_root
 from .phantoms import PHANTOMS, phantom_code, phantom_parts
 from .provenance import check_leak, merge_provenance, provenance_of, read_provenance
@@ -227,8 +227,7 @@ def _open_parts(
 )->dict: # train, val, test: lists of (Tomo, range of slices)
     "Read tomograms and masks; phantoms validate and test in place of others."
     needed = PARTS if o.real_fraction == 1 else PARTS[:1]
-    how = dict(density=o.contrast, pixel=o.voxel_size, ignore=o.ignore, label=o.label)
-    how |= dict(empty=o.empty, trust_mask=o.trust_mask, line=o.line)
+    how = o.record(MaskOptions) | dict(line=o.line)
     return read_parts(o.tomo, o.mask, o.manifest, o.k, trained, needed, folder=scratch, **how)
 
 def _voxels_of(
