@@ -157,7 +157,7 @@ class TrainOptions(MaskOptions):
     tomo: str = option('', 'tomogram (MRC or OME-Zarr); empty, and no manifest: phantoms')
     mask: str = option('', 'its mask (same shape): 0 background, above 0 membrane')
     init: str = option('', 'weights to start from (they settle k, base, norm, dims), or pretrained, raw: ours; by commas: the mean')
-    epochs: int = option(3, 'passes over the patches; validation follows each', 1, 10**6)
+    epochs: int = option(5, 'passes over the patches; validation follows each', 1, 10**6)
     patches_per_epoch: int = option(20, 'patches drawn in an epoch', 1, 10**9)
     lr: float = option(1e-3, 'highest learning rate', 1e-12, 100)
     name: str = option('', "results go to output/name; empty: the tomogram's name, or the next free one", where=True)

@@ -52,7 +52,7 @@ def trained(small, tmp_path_factory):
 
 def new_fit(small, **more):
     torch.manual_seed(3)
-    settings = dict(epochs=5, lr=1e-2, batch_size=4, schedule='cosine') | more
+    settings = dict(lr=1e-2, batch_size=4, schedule='cosine') | more
     return Fit(UNet(3, 4, 4), Patches(small['train'], 12, 3, 32), small['val'], TrainOptions(**settings))
 
 
@@ -469,10 +469,10 @@ def test_a_recipe_that_is_none_is_one_sentence(tmp_path, content, said):
     assert '\n' not in str(e.value) and len(str(e.value)) < 600
 
 
-@pytest.mark.parametrize('content', [b'# only a remark\n', b'---\n...\n', b'\xef\xbb\xbfepochs: 3\n'])
+@pytest.mark.parametrize('content', [b'# only a remark\n', b'---\n...\n', b'\xef\xbb\xbfepochs: 5\n'])
 def test_a_recipe_may_hold_comments_alone_or_a_byte_order_mark(tmp_path, content):
     (tmp_path/'r.yaml').write_bytes(content)
-    assert RecipeOptions(**read_recipe(tmp_path/'r.yaml')).epochs == 3
+    assert RecipeOptions(**read_recipe(tmp_path/'r.yaml')).epochs == 5
 
 
 def test_weights_that_16_bits_do_not_hold_are_refused_and_not_written(stopped):
