@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .card import check_record, read_card
+from .card import check_record
 from .checks import InputError, read_json
 from .data import Tomo
 from .store import first_fingerprint
@@ -37,27 +37,9 @@ def read_provenance(
     "The volumes that some weights have seen, in their run and those before; empty if unknown."
     weights = Path(weights).expanduser()
     path = weights.with_name('provenance.json')
-    if weights.suffix == '.safetensors' and os.path.lexists(path):
-        given = read_json(path, 'a provenance.json beside some weights', 64)
-        record = check_record(path, _Provenance, given)
-    else:
-        data = _old_data(read_card(weights).model_extra)
-        record = check_record(path.with_name('card.json'), _Provenance, dict(data=data))
-    return [seen.model_dump() for seen in record.data]
-
-def _old_data(
-    card:dict, # of an earlier version: `data` is a list, `start` the card before it
-)->list: # of its dicts, with `run`
-    "The volumes that a card lists itself, and the cards in it."
-    data = []
-    run = 0
-    while isinstance(card, dict):
-        listed = card.get('data')
-        if not isinstance(listed, list): listed = []
-        data += [d | dict(run=run) if isinstance(d, dict) else d for d in listed]
-        card = card.get('start')
-        run += 1
-    return data
+    if weights.suffix != '.safetensors' or not os.path.lexists(path): return []
+    given = read_json(path, 'a provenance.json beside some weights', 64)
+    return [seen.model_dump() for seen in check_record(path, _Provenance, given).data]
 
 # %% ../nbs/toolbox/30_provenance.ipynb #f8a4736f
 def provenance_of(

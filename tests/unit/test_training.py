@@ -333,16 +333,6 @@ def test_the_first_fingerprint_is_taken_only_where_it_could_match(monkeypatch):
     assert len(taken) == 2, 'the shape fits, or is not told'
 
 
-def test_a_card_of_an_earlier_version_is_compared(cell_files, tmp_path):
-    "It lists the volumes itself, by the first rule and without their shape."
-    bad = weights_that_saw(tmp_path/'bad', [])
-    (tmp_path/'bad'/'provenance.json').unlink()
-    seen = dict(name='cell.mrc', part='train', slices=[40, 60], tomogram=first_fingerprint(open_volume(cell_files['tomo'])), mask='cd')
-    (tmp_path/'bad'/'card.json').write_text(json.dumps(dict(data=[seen])))
-    with pytest.raises(InputError, match='init: these weights were trained on slices 40 to 59'):
-        opened(dict(**cell_files, output=tmp_path/'runs', device='cpu', init=bad))
-
-
 @pytest.mark.parametrize('kind', ['>f4', '>i2', '<i2', '<f2'])
 def test_the_same_numbers_in_two_parts_of_a_manifest_are_refused(tmp_path, kind):
     "Another byte order, or another type that holds the same numbers."

@@ -179,11 +179,3 @@ def test_provenance(tmp_path):
     assert read_provenance(tmp_path/'w.safetensors') == ROWS
     assert read_provenance(tmp_path/'w.pt') == []
     assert json.loads((tmp_path/'provenance.json').read_text())['evidence'] == dict(a=1)
-
-
-def test_provenance_in_a_card_of_an_earlier_version(card, tmp_path):
-    "The card before it lies inside."
-    card(json.dumps(dict(data=[ROWS[0]], start=dict(data=[ROWS[1]], start={}))))
-    assert read_provenance(tmp_path/'w.safetensors') == ROWS
-    card(json.dumps(dict(data=[dict(name=1)])))
-    with pytest.raises(InputError, match='data.0.name: found'): read_provenance(tmp_path/'w.safetensors')
