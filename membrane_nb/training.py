@@ -7,15 +7,12 @@ __all__ = ['Run', 'open_run', 'write_run', 'train', 'read_recipe']
 
 # %% ../nbs/03_train.ipynb #e4bb3306
 import os, reprlib
-from base64 import b64encode
 from contextlib import nullcontext
 from dataclasses import dataclass
 from html import escape
-from io import BytesIO
 from pathlib import Path
 
 from fastcore.basics import patch_to
-from PIL import Image
 from safetensors.torch import save as to_safetensors
 import torch
 import yaml
@@ -28,7 +25,7 @@ from .devices import SingleProcess, pick_device, share_cores, start_team
 from .fit import Fit, epoch_in_words, write_history
 from .lines import only_near, widen_lines
 from .options import MaskOptions, RecipeOptions, TrainOptions
-from .page import output_root
+from .page import as_html, output_root
 from .phantoms import PHANTOMS, phantom_code, phantom_parts
 from .provenance import check_leak, merge_provenance, provenance_of, read_provenance
 from .results import CHECKPOINT, Results
@@ -374,21 +371,10 @@ def __repr__(self)->str:
 @patch_to(Run)
 def _repr_html_(self)->str:
     "The same below a picture of validation slices."
-    words = f'<pre>{escape(repr(self))}</pre>'
     picture = self.folder/'validation.png'
-    if not self.card or not picture.exists(): return words
+    if not self.card or not picture.exists(): return f'<pre>{escape(repr(self))}</pre>'
     about = 'validation slices with their annotation, and what the network found'
-    return f'<img src="data:image/jpeg;base64,{_thumbnail(picture)}" alt="{about}">{words}'
-
-def _thumbnail(
-    path:Path,     # of a picture
-    width:int=480, # pixels, at most
-)->str: # base64
-    "A picture as a small JPEG."
-    small = Image.open(path).convert('RGB')
-    small.thumbnail((width, 2 * width))
-    small.save(out := BytesIO(), 'JPEG', quality=70)
-    return b64encode(out.getvalue()).decode()
+    return as_html(picture, about, repr(self))
 
 # %% ../nbs/03_train.ipynb #de234445
 def train(

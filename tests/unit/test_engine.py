@@ -88,7 +88,7 @@ def test_the_shipped_weights_have_their_int8_beside_them(name):
 def test_an_int8_model_is_made_once_and_belongs_to_its_weights(cell, tmp_path, monkeypatch):
     pytest.importorskip('nncf')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
-    monkeypatch.setattr(engine, 'calibration_slabs', lambda k: [slab_of(cell, k)[None, :, :64, :64]] * 3)
+    monkeypatch.setattr(engine, '_slabs_of_phantoms', lambda k: [slab_of(cell, k)[None, :, :64, :64]] * 3)
     for seed in (0, 1):
         torch.manual_seed(seed)
         torch.save(UNet(3, 4).state_dict(), tmp_path/'w.pt')
