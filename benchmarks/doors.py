@@ -61,7 +61,7 @@ def make_int8(at, state):
     save_file(state, at/'weights.safetensors')
     slabs = np.random.default_rng(0).normal(size=(3, 1, 3, 32, 32)).astype(np.float32)
     engine._slabs_of_phantoms = lambda k: list(slabs) # the true ones take a minute
-    engine.make_int8(at/'weights.safetensors', at/engine.int8_path(at/'weights.safetensors').name)
+    engine.make_int8(at/'weights.safetensors', at/engine._int8_path(at/'weights.safetensors').name)
 
 # ---- what users do
 

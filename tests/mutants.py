@@ -22,7 +22,7 @@ MUTANTS = {
         ('found = img >= self.threshold', 'found = img >= .5'),
     ],
     'toolbox/04_results': [
-        ('other = foreign_files(folder) or', 'other ='),
+        ('other = _foreign_files(folder) or', 'other ='),
         ('any(file.samefile(path) for path in there)', 'False'),
         ('if ours is None:', 'if False:'),
         ('path.lstat().st_mtime_ns > record.lstat().st_mtime_ns', 'False'),

@@ -17,7 +17,7 @@ from membrane_nb.many import (Many, _alone, file_stamp, open_many, segment_item,
     why_other)
 from membrane_nb.report import COLUMNS, contact_sheet, read_report, write_report
 from membrane_nb.tomograms import Item, is_many, list_tomograms
-from membrane_nb.workers import _row_of_future, submit_all, local_client, worker_environment
+from membrane_nb.workers import _row_of_future, submit_all, local_client, _worker_environment
 from membrane_nb.card import write_card
 from membrane_nb.weights import pretrained
 from membrane_nb.mrc import write_mrc
@@ -59,7 +59,7 @@ def done(session, weights, tmp_path_factory):
 def cluster():
     "A scheduler of its own with two workers, as a cluster would be."
     from distributed import LocalCluster
-    with worker_environment(1), LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=None, host='127.0.0.1',
+    with _worker_environment(1), LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=None, host='127.0.0.1',
                                              dashboard_address='127.0.0.1:0', silence_logs=50) as cluster: yield cluster
 
 
@@ -389,7 +389,7 @@ def test_a_worker_with_other_weights_is_noticed(session, weights, tmp_path):
     (dict(scheduler='tcp://127.0.0.1:9'), 'does not answer'),
 ])
 def test_refused_before_any_work(session, weights, tmp_path, monkeypatch, given, said):
-    monkeypatch.setattr('membrane_nb.workers.ANSWER', .5)
+    monkeypatch.setattr('membrane_nb.workers._ANSWER', .5)
     (tmp_path/'empty').mkdir()
     filled = {name: value.format(session, tmp_path) if isinstance(value, str) else value for name, value in given.items()}
     with pytest.raises(InputError, match=said): open_many(**dict(tomograms=session, output=tmp_path/'out', weights=weights) | PLAIN | filled)

@@ -10,7 +10,7 @@ from torch import nn
 from conftest import ROOT
 from membrane_nb.checks import InputError
 from membrane_nb.devices import pick_device
-from membrane_nb.unet import Block, Tiled, UNet, auto_tile, fuse_batchnorm, halo, predict_slice
+from membrane_nb.unet import Block, Tiled, UNet, _auto_tile, fuse_batchnorm, halo, predict_slice
 from membrane_nb.weights import load_unet
 
 
@@ -112,9 +112,9 @@ def test_tiles_off_the_grid(loud, tile):
 
 def test_largest_tile():
     with torch.device('meta'): nets = [UNet(base=8), UNet(base=32), UNet(base=1024), UNet(3, 8, 8)]
-    assert [auto_tile(net, (9, 4096, 4096)) for net in nets] == [2080, 944, 64, 256]
+    assert [_auto_tile(net, (9, 4096, 4096)) for net in nets] == [2080, 944, 64, 256]
     with torch.device('meta'): nets = [UNet(dims=3), UNet(norm='group')]
-    assert auto_tile(nets[0], (4096, 4096)) > 0 and auto_tile(nets[1], (4096, 4096)) == 0
+    assert _auto_tile(nets[0], (4096, 4096)) > 0 and _auto_tile(nets[1], (4096, 4096)) == 0
 
 
 def test_the_network_of_the_original_scripts(tmp_path):
