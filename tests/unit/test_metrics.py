@@ -3,7 +3,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from membrane_nb.metrics import (_pr_curve, _reach, angles_to_beam, bootstrap, choose_threshold,
+from membrane_nb.metrics import (_pr_curve, _reach, _angles_to_beam, bootstrap, choose_threshold,
     recall_by_angle, scores, surface_dice, tally)
 from scipy.ndimage import binary_erosion, gaussian_filter
 from scipy.signal import lfilter
@@ -159,7 +159,7 @@ def test_angles_on_spheres():
     true = np.degrees(np.arccos(abs(z) / np.maximum(radius, 1)))
     for r in (12, 20, 28):
         sphere = abs(radius - r) < 2
-        assert np.percentile(abs(angles_to_beam(sphere, slice(None)) - true[sphere]), 95) < 4
+        assert np.percentile(abs(_angles_to_beam(sphere, slice(None)) - true[sphere]), 95) < 4
     assert recall_by_angle(shell, right_ignored)['count'].sum() == (right_ignored == 1).sum()
 
 
