@@ -13,7 +13,7 @@ if __name__ != '__main__' or len(sys.argv) == 2: # what stands for Python starts
     from importlib import import_module
     from pathlib import Path
 
-LOADED = ('torch', 'scipy.ndimage', 'scipy.stats', 'skimage.measure', 'skimage.morphology', 'pydantic', 'mrcfile', 'safetensors.torch', 'matplotlib.figure',
+LOADED = ('torch', 'torch._dynamo', 'accelerate', 'scipy.ndimage', 'scipy.stats', 'skimage.measure', 'skimage.morphology', 'pydantic', 'mrcfile', 'safetensors.torch', 'matplotlib.figure',
           'fastcore.test', 'IPython', 'ipykernel.kernelapp', 'plotly.graph_objects', 'ipywidgets', 'openvino', 'trimesh', 'tqdm', 'filelock', 'papermill.cli')
 
 

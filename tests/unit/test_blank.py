@@ -201,12 +201,13 @@ def test_real_pictures(shared):
 
 def test_a_bright_tomogram_off_the_centre_of_a_large_box(cell, tmp_path):
     "S15: votes are counted where the data are."
-    vol = np.zeros((16, 1100, 1100), np.float32)
-    vol[:, 10:170, 10:170] = 2000 - cell[0]
+    vol = np.zeros((8, 880, 880), np.float32) # 512 voxels in its middle hold no data
+    vol[:, 10:170, 10:170] = 2000 - cell[0][4:12]
     job = open_job(write_mrc(tmp_path/'t.mrc', vol, 10.).path, output=tmp_path/'out')
     assert job.tomo.scale.sign == -1 and job.tomo.scale.skew > .3
     msk = open_volume(job.run(pictures=False)/'mask.mrc')[:, 10:170, 10:170] > 0
-    assert 2 * (msk & (cell[1] > 0)).sum() / (msk.sum() + cell[1].sum()) > .85
+    truth = cell[1][4:12] > 0
+    assert 2 * (msk & truth).sum() / (msk.sum() + truth.sum()) > .85
 
 
 def test_skewness_is_asked_where_no_vote_says_anything(cell, tmp_path):
