@@ -62,7 +62,7 @@ def test_a_manifest_that_names_files_inside(volumes, segmented, tmp_path):
         opened(dict(manifest=tmp_path/'m.csv', output=tmp_path, name='out', overwrite=True))
 
 
-def test_default_names_do_not_collide(run, volumes, tmp_path):
+def test_default_names_do_not_collide(volumes, tmp_path):
     "L6: two tomograms of one name, and names with a dot in them."
     for name in ('r1/rec.mrc', 'r2/rec.mrc', 'TS_10.00Apx.mrc', 'TS_10.50Apx.mrc'):
         (tmp_path/name).parent.mkdir(exist_ok=True)
@@ -117,12 +117,12 @@ def test_a_volume_cannot_be_written(volumes):
     assert (vol[0] == before).all() and before.any()
 
 
-def test_two_processes_in_one_folder(volumes, tmp_path):
+def test_two_processes_in_one_folder(run, volumes, tmp_path):
     "S1: the second is refused while the first one works; its result is of one tomogram."
     first = open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=tmp_path/'out', device='cpu')
     first.results.begin()
     code = f"from membrane_nb.infer import open_job; open_job({str(volumes/'tomo.mrc')!r}, weights={str(volumes/'weights.pt')!r}, output={str(tmp_path/'out')!r}, device='cpu').run()"
-    second = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    second = run(sys.executable, '-c', code)
     assert second.returncode != 0 and 'another run writes there now' in second.stderr
     first.run(pictures=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == ['out']
@@ -170,7 +170,7 @@ def test_files_are_readable_by_the_group(volumes, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, 'posix_fallocate'), reason='this system cannot take room on the disk before it is used')
-def test_a_disk_that_fills(volumes, tmp_path):
+def test_a_disk_that_fills(run, volumes, tmp_path):
     "D1: no room for a file (here by a limit of the process) is one sentence, and nothing stays."
     code = f"""
 import resource, signal
@@ -180,7 +180,7 @@ import membrane_nb.view
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 membrane_infer({['--tomo', str(volumes/'tomo.mrc'), '--weights', str(volumes/'weights.pt'), '--output', str(tmp_path/'out'), '--device', 'cpu']})
 """
-    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    done = run(sys.executable, '-c', code)
     assert done.returncode == 1 and 'no room for 738,304 bytes' in done.stderr and 'Traceback' not in done.stderr, done.stderr
     assert not list(tmp_path.iterdir())
 

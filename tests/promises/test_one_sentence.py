@@ -210,13 +210,13 @@ def test_disk_too_full(monkeypatch, bad, volumes):
     assert (old[:] == 1).all() and not list(bad.glob('.*'))
 
 
-def test_few_open_files(volumes, tmp_path):
+def test_few_open_files(run, volumes, tmp_path):
     "D2: 300 slices are read with 64 files at most, as a Mac allows 256."
     vol = open_volume(volumes/'tomo.mrc')
     with new_mrc(tmp_path/'many.mrc', (300, 96, 80), np.float32, 10.) as out:
         for z in range(300): out[z] = vol[z % 24]
     code = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)); from membrane_nb.data import Tomo; Tomo.open({str(tmp_path/'many.mrc')!r})"
-    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0
+    assert run(sys.executable, '-c', code).returncode == 0
 
 
 def test_importing_changes_nothing():

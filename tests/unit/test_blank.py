@@ -90,12 +90,14 @@ def far(there, reach=4.5):
     return distance_transform_edt(np.pad(there, 9, mode='edge'))[9:-9, 9:-9, 9:-9] > reach
 
 
+KINDS_OF_RIM = 'one', 'two', 'ramp', 'edges', 'turned', 'noise', 'nan'
+
 @pytest.mark.parametrize('case', CASES)
 def test_blank_space_is_found_for_what_it_is(cell, case):
-    "In each type, all of it or what lies within two voxels; hardly anything else; the scale is that of the data."
+    "One case of each kind of rim as whole numbers too: all of it or what lies within two voxels; hardly anything else; the scale is that of the data."
     floats, there, _ = CASES[case](cell)
     deep, deeper = far(there), far(there, 6.5)
-    for kind in ('float32', 'int16', 'uint8'):
+    for kind in ('float32', 'int16', 'uint8') if case in KINDS_OF_RIM else ('float32',):
         vol = as_type(floats, kind)
         scale = measure_scale(vol)
         blank = find_blank(vol)
@@ -106,7 +108,7 @@ def test_blank_space_is_found_for_what_it_is(cell, case):
         assert all((scale.slice(vol, z)[blank[z]] == 0).all() for z in range(len(vol))), kind
 
 
-@pytest.mark.parametrize('case', ['one', 'two', 'ramp', 'edges', 'turned', 'noise', 'nan'])
+@pytest.mark.parametrize('case', KINDS_OF_RIM)
 def test_blank_space_of_a_single_slice(cell, case):
     vol, there, _ = CASES[case](cell)
     blank = find_blank(vol[8:9])

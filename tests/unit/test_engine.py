@@ -146,8 +146,17 @@ def of_other_weights(path):
 
 @pytest.mark.parametrize('kind', ['.xml', '.bin', '.json'])
 @pytest.mark.parametrize('damage', [cut, emptied, Path.unlink, folder, flipped, of_other_weights])
+def test_a_damaged_int8_model_is_one_sentence(copied, damage, kind):
+    "Cut, empty, missing, a folder, changed bytes, or the file of other weights."
+    damage(int8_path(copied).with_suffix(kind))
+    assert engine._candidates('auto', 'auto', torch.device('cpu'), copied)[0] == ('openvino', 'int8')
+    with pytest.raises(InputError) as e: read_int8(copied)
+    assert 'int8-' in str(e.value) and '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('damage, kind', [(cut, '.bin'), (Path.unlink, '.xml'), (of_other_weights, '.json')])
 def test_a_damaged_int8_model_is_passed_over_with_a_sentence(cell, shipped, copied, damage, kind):
-    "Cut, empty, missing, a folder, changed bytes, or the file of other weights; `auto` goes on with the next engine."
+    "`auto` goes on with the next engine."
     damage(int8_path(copied).with_suffix(kind))
     fast, record, notes = pick_engine(shipped, cell, .5, copied)
     assert record['precision'] != 'int8' and fast.precision != 'int8'

@@ -1,5 +1,5 @@
 "Volumes on disk: every type, byte order and archive; what is refused; what a written file keeps; other voxel sizes."
-import bz2, gzip, io, os, pickle, shlex, subprocess, sys
+import bz2, gzip, io, os, pickle, shlex, sys
 from pathlib import Path
 
 import mrcfile
@@ -188,7 +188,7 @@ FOREIGN = {'a TIFF file': tiff, 'a NumPy file': numpy_file, 'a NumPy archive': n
 
 @pytest.mark.parametrize('what', FOREIGN)
 @pytest.mark.parametrize('name', ['mask.mrc', 'a mask.xyz', 'mask.rec.gz'])
-def test_a_foreign_file_is_told_what_it_is(cell, tmp_path, what, name):
+def test_a_foreign_file_is_told_what_it_is(run, cell, tmp_path, what, name):
     "D10: by its first bytes, whatever its name; the line for Python makes the file that it says, and nothing is replaced."
     path = tmp_path/name
     raw = FOREIGN[what](cell)
@@ -199,7 +199,8 @@ def test_a_foreign_file_is_told_what_it_is(cell, tmp_path, what, name):
     if raw[:2] not in (b'II', b'\x93N', b'PK', b'\x89P') or what == 'an archive' or name.endswith('.gz'): return
     command = shlex.split(said.partition('; python ')[2])
     assert not Path(command[-1]).exists()
-    subprocess.run([sys.executable, *command], check=True)
+    done = run(sys.executable, *command)
+    assert done.returncode == 0, done.stderr
     assert np.allclose(open_volume(command[-1])[:], np.where(cell[:1] > 0, 99, 0) if 'slice' in what else cell)
 
 
