@@ -105,7 +105,8 @@ def end_after(words):
         code = 1
     threading._shutdown()
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr): stream.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.closed: stream.flush()
     os._exit(code)
 
 
