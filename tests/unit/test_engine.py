@@ -80,9 +80,8 @@ def test_signals_are_heard_after_two_engines(run):
     assert done.returncode == 0, f'{done.returncode} {done.stderr[-2000:]}'
 
 
-@pytest.mark.parametrize('name', ['', 'raw'])
-def test_the_shipped_weights_have_their_int8_beside_them(name):
-    assert _int8_path(pretrained(name)).parent == pretrained(name).parent
+def test_the_shipped_weights_have_their_int8_beside_them():
+    assert _int8_path(pretrained()).parent == pretrained().parent
 
 
 def test_an_int8_model_is_made_once_and_belongs_to_its_weights(cell, tmp_path, monkeypatch):
@@ -140,14 +139,25 @@ def emptied(path): path.write_bytes(b'')
 def folder(path): path.unlink(); path.mkdir()
 def flipped(path): path.write_bytes(path.read_bytes()[:-9] + bytes(9))
 def of_other_weights(path):
-    other = _int8_path(pretrained('raw'))
-    for kind in ('.bin', path.suffix): path.with_suffix(kind).write_bytes(other.with_suffix(kind).read_bytes()) # their .xml are the same
+    "As where the model of other weights was copied: its numbers, or its record."
+    numbers = path.with_suffix('.bin')
+    if path.suffix == '.json': path.write_text(json.dumps(json.loads(path.read_text()) | dict(weights_sha256='0' * 64)))
+    else: numbers.write_bytes(numbers.read_bytes()[::-1])
 
 
 @pytest.mark.parametrize('kind', ['.xml', '.bin', '.json'])
 @pytest.mark.parametrize('damage', [cut, emptied, Path.unlink, folder, flipped, of_other_weights])
+def test_a_damaged_int8_model_is_one_sentence(copied, damage, kind):
+    "Cut, empty, missing, a folder, changed bytes, or the file of other weights."
+    damage(_int8_path(copied).with_suffix(kind))
+    assert engine._candidates('auto', 'auto', torch.device('cpu'), copied)[0] == ('openvino', 'int8')
+    with pytest.raises(InputError) as e: read_int8(copied)
+    assert 'int8-' in str(e.value) and '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('damage, kind', [(cut, '.bin'), (Path.unlink, '.xml'), (of_other_weights, '.json')])
 def test_a_damaged_int8_model_is_passed_over_with_a_sentence(cell, shipped, copied, damage, kind):
-    "Cut, empty, missing, a folder, changed bytes, or the file of other weights; `auto` goes on with the next engine."
+    "`auto` goes on with the next engine."
     damage(_int8_path(copied).with_suffix(kind))
     fast, record, notes = pick_engine(shipped, cell, .5, copied)
     assert record['precision'] != 'int8' and fast.precision != 'int8'

@@ -77,9 +77,3 @@ def test_zooms_are_tried_in_the_pixels_of_the_slice(cell, tmp_path):
     assert [prob.shape for prob in probs] == [(128, 128)] * 3 and all(0 <= prob.min() and prob.max() <= 1 for prob in probs)
     folder = job.run(pictures=False)
     assert abs(probs[0] - open_volume(folder/'prob.mrc')[6]).mean() < .02
-
-
-def test_the_weights_raw_say_what_they_miss(cell, tmp_path):
-    "S16: stacks of thylakoids; the other set says nothing of them."
-    said = lambda weights: [note for note in open_job(cell[0], weights=weights, output=tmp_path/'out', device='cpu', contrast='dark').notes if 'thylakoids' in note]
-    assert len(said('raw')) == 1 and not said('')

@@ -80,7 +80,15 @@ def test_a_folder_gives_a_result_each_and_a_report(session, done):
     assert not list(output.glob('.*.part'))
 
 
-def test_one_worker_gives_the_same_bits(session, weights, done, tmp_path):
+@pytest.fixture
+def worker_here(monkeypatch):
+    "The workers of a run are one thread of this process."
+    from distributed import Client
+    here = dict(processes=False, n_workers=1, threads_per_worker=1, dashboard_address='127.0.0.1:0', silence_logs=50, set_as_default=False)
+    monkeypatch.setattr('membrane_nb.many.local_client', lambda *_: Client(**here))
+
+
+def test_one_worker_gives_the_same_bits(session, weights, done, worker_here, tmp_path):
     segment_many(f'{session}/[ab].mrc', tmp_path/'one', weights=weights, workers=1, threads=1, **PLAIN)
     for name in 'ab':
         for file in ('prob.mrc', 'mask.mrc'):
@@ -113,16 +121,35 @@ def test_a_result_made_otherwise_is_not_taken_for_done(session, weights, done, t
     assert len(open_many(session, output, weights=weights, threshold=.4, overwrite=True, **PLAIN).todo) == 4
 
 
-@pytest.fixture
-def scored(session, weights, tmp_path):
-    "A folder with the finished result of one tomogram that has a mask; `again(mask, **more)` opens the run once more."
-    for name in ('a.mrc', 'a.msk'): shutil.copy(session/name, tmp_path/name)
+def one_scored(folder, weights):
+    "`again(mask, **more)` opens the run over the one tomogram of a folder, which has a mask."
     def again(mask='a.msk', **more):
-        (tmp_path/'list.csv').write_text(f'tomogram,mask\na.mrc,{mask}\n')
-        return open_many(tmp_path/'list.csv', tmp_path/'out', **dict(weights=weights) | PLAIN | more)
-    assert work(again())['state'] == 'done'
-    again.result = tmp_path/'out'/'a_membranes'
-    again.folder = tmp_path
+        (folder/'list.csv').write_text(f'tomogram,mask\na.mrc,{mask}\n')
+        return open_many(folder/'list.csv', folder/'out', **dict(weights=weights) | PLAIN | more)
+    again.result = folder/'out'/'a_membranes'
+    again.folder = folder
+    return again
+
+
+@pytest.fixture(scope='module')
+def finished(session, weights, tmp_path_factory):
+    "A folder with the finished result of one tomogram that has a mask."
+    folder = tmp_path_factory.mktemp('finished')
+    for name in ('a.mrc', 'a.msk'): shutil.copy(session/name, folder/name)
+    assert work(one_scored(folder, weights)())['state'] == 'done'
+    return folder
+
+
+@pytest.fixture
+def scored(finished, weights, tmp_path):
+    "A copy of that folder, in which nothing has changed since the run: the record has the times of the copies."
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    again = one_scored(tmp_path, weights)
+    file = again.result/'segmentation.json'
+    then, text = file.stat(), file.read_text()
+    for name in ('a.mrc', 'a.msk'): text = text.replace(*(str((place/name).stat().st_ctime_ns) for place in (finished, tmp_path)))
+    file.write_text(text)
+    os.utime(file, ns=(then.st_atime_ns, then.st_mtime_ns))
     return again
 
 
@@ -557,10 +584,7 @@ def test_tasks_whose_scheduler_is_gone_are_rows():
     assert all(row['state'] == 'failed' and 'the scheduler went away' in row['remark'] for row in rows)
 
 
-def test_the_command_line_says_how_many_failed(session, weights, done, capsys, monkeypatch):
-    from distributed import Client
-    here = dict(processes=False, n_workers=1, threads_per_worker=1, dashboard_address='127.0.0.1:0', silence_logs=50, set_as_default=False)
-    monkeypatch.setattr('membrane_nb.many.local_client', lambda *_: Client(**here))
+def test_the_command_line_says_how_many_failed(session, weights, done, worker_here, capsys):
     with pytest.raises(InputError, match='report.csv: 1 of 4 failed, the first: .*torn.mrc: is truncated'):
         segment_many(session, done[0], weights=weights, workers=1, **PLAIN)
     assert '4 tomograms: 0 done, 3 skipped, 1 failed' in capsys.readouterr().out

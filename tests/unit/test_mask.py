@@ -99,9 +99,10 @@ STORED = {
     'int16 of -128 and 127': lambda m: 255 * m.astype(np.int16) - 128,
 }
 
+IN_STORES = '0/255 as -128/127', '0/65535 as 0/-1', 'instances over 32767', 'floats of 0 and 255', 'half-precision floats' # each type once or twice
+
 @pytest.mark.filterwarnings('error::RuntimeWarning') # a float16 has no 2**31
-@pytest.mark.parametrize('name', ['m.mrc', 'm.ome.zarr'])
-@pytest.mark.parametrize('how', STORED)
+@pytest.mark.parametrize('how, name', [(how, 'm.mrc') for how in STORED] + [(how, 'm.ome.zarr') for how in IN_STORES])
 def test_numbers_that_lost_their_sign_are_read_as_they_were_meant(cell, opened, how, name):
     "S1: IMOD and Amira write bytes with a sign; and the same in 16 bits, in floats, and in stores."
     tomo = opened(STORED[how](cell[1]), name)

@@ -1,31 +1,13 @@
 "Slices and tomograms for training, validation and test; manifests."
-import numpy as np
 import pytest
 from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo
 from membrane_nb.split import _read_manifest, read_parts, split, split_tomo
-from membrane_nb.plain import phantom
-from membrane_nb.mrc import write_mrc
 
 
-@pytest.fixture(scope='module')
-def cell():
-    return phantom((16, 96, 96), seed=1)[:2]
-
-
-@pytest.fixture
-def files(cell, tmp_path):
-    "A tomogram, its mask, and three other tomograms."
-    vol, msk = cell
-    write_mrc(tmp_path/'tomo.mrc', vol, 10.)
-    write_mrc(tmp_path/'msk.mrc', msk.astype(np.int8), 10.)
-    for name in 'abc': write_mrc(tmp_path/f'{name}.mrc', vol + np.float32(ord(name)), 10.)
-    return tmp_path
-
-
-def test_the_split_of_a_tomogram(cell):
+def test_the_split_of_a_tomogram(cell_and_mask):
     "Slabs, or slices dealt out where a slab would hold no annotation."
-    vol, msk = cell
+    vol, msk = cell_and_mask
     assert split_tomo(Tomo(vol, msk), 3) == split(range(16), 3)
     gap, val = msk.copy(), split(range(16), 3)['val']
     gap[val.start:val.stop] = 0
