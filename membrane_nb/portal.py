@@ -6,8 +6,8 @@
 __all__ = ['LICENCE', 'is_portal', 'portal_numbers', 'Labels', 'read_labels', 'Pair', 'PortalRun', 'list_run', 'download',
            'Fetched', 'fetch', 'fetched', 'with_files', 'peek']
 
-# %% ../nbs/more/06_portal.ipynb #51c7ef89
-import csv, os, re, time
+# %% ../nbs/more/06_portal.ipynb #37d3b0d7
+import os, re, time
 from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPException
@@ -205,6 +205,7 @@ def list_run(
     shapes = _ask('AnnotationShape', 'annotation_id', ids) if ids else []
     shapes = {shape.id: shape.annotation_id for shape in shapes if shape.shape_type in _MASKS}
     files = _ask('AnnotationFile', 'annotation_shape_id', list(shapes)) if shapes else []
+    files = [file for file in files if file.format == 'mrc']
     authors = _ask('AnnotationAuthor', 'annotation_id', ids) if ids else []
     authors.sort(key=lambda author: author.author_list_order)
     pairs = {}
@@ -212,18 +213,16 @@ def list_run(
         annotation = next(a for a in found if a.id == shapes[file.annotation_shape_id])
         names = [author.name for author in authors if author.annotation_id == annotation.id]
         for tomogram in tomograms:
-            if not _lies_on(file, tomogram): continue
+            if _place(file) != _place(tomogram): continue
             labels = _labels(runs[0], tomogram, annotation, names)
             pairs.setdefault((tomogram.id, annotation.id), Pair(tomogram, annotation, file, labels))
     return PortalRun(runs[0], tomograms, found, list(pairs.values()))
 
-def _lies_on(
-    file,     # of the client: of an annotation
-    tomogram, # of the client
-)->bool:
-    "Whether a file is a mask in MRC of the alignment and the voxel spacing of a tomogram."
-    here = file.alignment_id, file.tomogram_voxel_spacing_id
-    return file.format == 'mrc' and here == (tomogram.alignment_id, tomogram.tomogram_voxel_spacing_id)
+def _place(
+    one, # of the client: a tomogram, or a file of an annotation
+)->tuple:
+    "Where it lies: two of one place lie on top of each other."
+    return one.alignment_id, one.tomogram_voxel_spacing_id
 
 def _labels(
     run,        # of the client
@@ -240,6 +239,7 @@ def _labels(
 # %% ../nbs/more/06_portal.ipynb #2b3378c5
 _BLOCK = 2**20 # bytes
 _TRIES = 5     # transfers that bring nothing, one after the other
+_WAIT = .5     # s before the next, and longer each time
 
 def _answer(
     url:str,   # of a file
@@ -267,14 +267,14 @@ def _grown(
 def _blocks(
     url:str,   # of a file
     part:Path, # grows
-    size:int,  # bytes of the whole
+    size:int,  # bytes of the whole; 0: not known
 ):
     "Fetch what is missing of a file, and yield once for every MB."
     failed = 0
-    while (start := _grown(part)) < size:
-        why = 'it ended early'
+    while not size or _grown(part) != size:
+        start, why = _grown(part), 'it ended early'
         try:
-            answer, _ = _answer(url, start, size)
+            answer, size = _answer(url, start, size)
             with answer, part.open('ab') as out:
                 if answer.status != 206: out.truncate(0) # this server knows no ranges
                 while block := answer.read(_BLOCK):
@@ -285,7 +285,7 @@ def _blocks(
         if failed == _TRIES:
             raise InputError(f'{url}: broke off after {start:,} of {size:,} bytes ({why}); '
                              'wanted a network: the same command goes on from there')
-        time.sleep(failed / 2)
+        time.sleep(failed * _WAIT)
 
 def download(
     url:str,   # of a file
@@ -293,25 +293,13 @@ def download(
     size:int=0, # bytes, as the portal says; 0: not known
 ):
     "Fetch a file, or the rest of one; what is not whole raises `InputError` and goes on in the next call."
-    part = path.with_name(f'.{path.name}.part')
     if path.exists() and _grown(path) == (size or _grown(path)): return
     if path.exists(): raise InputError(f'{path}: has {_grown(path):,} bytes; wanted {size:,}, or another folder (output)')
-    size = size or _size(url)
-    if _grown(part) > size: part.unlink()
-    check_room(path.parent, size - _grown(part), path.name)
-    for _ in progress(_blocks(url, part, size), -(-size // _BLOCK), 'MB'): pass
-    if _grown(part) != size: raise InputError(f'{url}: gave {_grown(part):,} bytes; wanted {size:,}')
+    part = path.with_name(f'.{path.name}.part')
+    if size and _grown(part) > size: part.unlink() # of another file
+    check_room(path.parent, max(0, size - _grown(part)), path.name)
+    for _ in progress(_blocks(url, part, size), max(1, size // _BLOCK), 'MB'): pass
     part.rename(path)
-
-def _size(
-    url:str, # of a file
-)->int: # bytes
-    "What the server says of the size of a file."
-    try: answer, total = _answer(url, 0, 0)
-    except (OSError, HTTPException) as e:
-        raise InputError(f'{url}: does not answer ({type(e).__name__}); wanted a network') from None
-    answer.close()
-    return total
 
 # %% ../nbs/more/06_portal.ipynb #1cc6f072
 def _write_mask(
@@ -331,15 +319,13 @@ def _add_row(
     path:Path, # manifest.csv
     row:dict,  # column to text
 ):
-    "Write a row of a manifest, unless its tomogram and mask are listed; other columns of an older one stay empty."
+    "Write a row of a manifest that does not list its tomogram yet; a manifest with other columns stays as it is."
     text = read_text(path, 'a manifest (CSV)') if path.exists() else ','.join(row) + '\n'
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith('#')]
-    mark = next((mark for mark in ';\t' if mark in lines[0]), ',')
-    columns = [name.strip() for name in lines[0].split(mark)]
-    if any(row['tomogram'] in line and row['mask'] in line for line in lines): return
-    with path.open('w', encoding='utf-8', newline='') as file:
-        file.write(text if text.endswith('\n') else text + '\n')
-        csv.writer(file, delimiter=mark, lineterminator='\n').writerow([row.get(name, '') for name in columns])
+    if row['tomogram'] in text: return
+    columns = text.partition('\n')[0].split(',')
+    line = ','.join(row.get(name, '') for name in columns)
+    if not row.keys() <= set(columns): return say(f'{path}: its first line is not {",".join(row)}; no row was added')
+    path.write_text(f'{text.rstrip()}\n{line}\n', encoding='utf-8')
 
 @dataclass(repr=False)
 class Fetched:
@@ -391,13 +377,12 @@ def _fetch_pair(
 def fetched(
     tomo:str|Path,      # a tomogram, or 'portal:14122'
     mask:str|Path='',   # its mask; empty: that of the portal
-    folder:str|Path='data', # where the files of the portal lie
 )->tuple: # paths of tomogram and mask; other names come back as they are
     "The files that a run of the portal stands for, fetched where they are missing."
     if not is_portal(tomo): return tomo, mask
     number, ids = portal_numbers(tomo)
-    known = [found for found in _known(number, Path(folder)) if set(ids) <= {found.labels.tomogram, found.labels.annotation}]
-    found = known[0] if len(known) == 1 else fetch(tomo, output=str(folder))
+    known = [found for found in _known(number) if set(ids) <= {found.labels.tomogram, found.labels.annotation}]
+    found = known[0] if len(known) == 1 else fetch(tomo)
     return found.tomogram, mask or found.mask
 
 def with_files(
@@ -408,11 +393,11 @@ def with_files(
     return options.changed(tomo=str(tomo), mask=str(mask))
 
 def _known(
-    number:int,  # of a run
-    folder:Path, # that need not exist
+    number:int, # of a run
 )->list: # of `Fetched`
     "What was fetched of a run before, whole."
     known = []
+    folder = Path(FetchOptions().output)
     for record in sorted(folder.glob(f'portal_{number}_*_mask.labels.json')):
         mask = record.with_name(record.name.replace('.labels.json', '.mrc'))
         labels = read_labels(mask)
