@@ -213,7 +213,7 @@ def list_run(
         annotation = next(a for a in found if a.id == shapes[file.annotation_shape_id])
         names = [author.name for author in authors if author.annotation_id == annotation.id]
         for tomogram in tomograms:
-            if _place(file) != _place(tomogram): continue
+            if _place(file) != _place(tomogram) or not tomogram.https_mrc_file: continue
             labels = _labels(runs[0], tomogram, annotation, names)
             pairs.setdefault((tomogram.id, annotation.id), Pair(tomogram, annotation, file, labels))
     return PortalRun(runs[0], tomograms, found, list(pairs.values()))
@@ -247,7 +247,8 @@ def _answer(
     size:int,  # of the file, as the portal says; 0: not known
 )->tuple: # the answer of the server; the size of the file
     "The bytes of a file from `start` on; another status or size raises `InputError`."
-    request = Request(url, headers={'Range': f'bytes={start}-'})
+    if not str(url).startswith(('https://', 'http://')): raise InputError(f'{url}: is no address of a file; wanted https://')
+    request = Request(url, headers={'Range': f'bytes={start}-', 'User-Agent': 'membrane_nb'})
     try: answer = urlopen(request, timeout=60)
     except HTTPError as e:
         if e.code >= 500: raise # perhaps it works soon
@@ -416,6 +417,7 @@ def peek(
     number, ids = portal_numbers(name)
     pair = list_run(number).choose(ids)
     t = pair.tomogram
+    if not t.https_omezarr_dir: raise InputError(f'{pair.name}: has no OME-Zarr store to look into; wanted it fetched: membrane fetch {name[7:]}')
     for level in range(3):
         pixel = t.voxel_spacing * 2**level
         vol = open_zarr(Address(f'{t.https_omezarr_dir}/{level}'), pixel, '')

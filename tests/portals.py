@@ -6,6 +6,7 @@ from threading import Thread
 
 import cryoet_data_portal
 import numpy as np
+import zarr
 from graphql import GraphQLEnumType, GraphQLNonNull, build_schema, graphql_sync
 from membrane_nb.mrc import write_mrc
 from membrane_nb.plain import phantom
@@ -31,6 +32,8 @@ class Portal:
         write_mrc(self.folder/'tomo.mrc', vol, pixel)
         write_mrc(self.folder/'mask.mrc', msk.astype(np.int8), pixel)
         write_zarr(self.folder/'tomo.zarr', vol, pixel)
+        store = zarr.open_group(self.folder/'tomo.zarr', mode='a', zarr_format=2)
+        for level in (1, 2): store.create_array(str(level), data=np.ascontiguousarray(vol[::2**level, ::2**level, ::2**level]))
         self.tables = dict(runs=[dict(id=14122, name='Position_1', datasetId=10301)], tomograms=[], annotations=[], annotationShapes=[],
                            annotationFiles=[], annotationAuthors=[], shape=vol.shape, pixel=pixel)
         self.add_tomogram(101, isVisualizationDefault=True)

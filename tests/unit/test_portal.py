@@ -89,6 +89,7 @@ def test_a_file_that_is_not_what_the_portal_says(small, tmp_path):
     with pytest.raises(InputError, match=r'none.mrc: the server says 404 \(Not Found\); wanted the file'): fetch(14122)
     (tmp_path/'data'/TOMO).write_bytes(b'mine')
     with pytest.raises(InputError, match='has 4 bytes; wanted 738,304, or another folder'): fetch(14122)
+    with pytest.raises(InputError, match='file:///tmp/x: is no address of a file; wanted https://'): download('file:///tmp/x', tmp_path/'x.mrc')
     small.tables['tomograms'][0]['httpsMrcFile'] = f'{small.url}/tomo.mrc'
     for shape, said in (((24, 96, 64), 'wanted .24, 96, 80., as the tomogram'), ((24, 96, 80), 'holds no membrane')):
         write_mrc(small.folder/'other.mrc', np.zeros(shape, np.int8), 10.)
@@ -111,6 +112,7 @@ def test_a_wrong_number(small):
     lambda t: t['annotationFiles'][0].update(tomogramVoxelSpacingId=2),
     lambda t: t['annotationFiles'][0].update(format='zarr'),
     lambda t: t['annotations'].clear(),
+    lambda t: t['tomograms'][0].update(httpsMrcFile=None),
 ])
 def test_no_annotation(small, tmp_path, change):
     "No membrane, points alone, another alignment or voxel spacing, no MRC, nothing at all: nothing is fetched."
@@ -187,6 +189,11 @@ def test_a_look_before_fetching(small, tmp_path, monkeypatch):
     assert cell.vol.shape == (7, 96, 80) and cell.pixel == 10 and (cell.vol == phantom((24, 96, 80), seed=3)[0][9:16]).all()
     assert 'slices 9 to 15 of 24, read in place with voxels of 10 Å; fetch it to see all: membrane fetch 14122' in repr(cell) and 'by a person' in repr(cell)
     assert small.asked == [] and files(tmp_path) == []
+    monkeypatch.setattr(library, '_MOST', 2e5) # the whole has 7e5 bytes
+    half = mb.open_tomogram('portal:14122')
+    assert half.vol.shape == (7, 48, 40) and half.pixel == 20 and 'slices 3 to 9 of 12, read in place with voxels of 20 Å' in repr(half)
+    small.tables['tomograms'][0]['httpsOmezarrDir'] = None
+    with pytest.raises(InputError, match='has no OME-Zarr store to look into; wanted it fetched: membrane fetch 14122'): mb.open_tomogram('portal:14122')
 
 
 def test_rows_of_a_manifest(small, tmp_path, capsys):
