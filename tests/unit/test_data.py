@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 from membrane_nb.checks import InputError
-from membrane_nb.data import Tomo, resample_to, check_unchanged, slabs
+from membrane_nb.data import Tomo, _resample_to, check_unchanged, slabs
 from membrane_nb.grey import Scale, measure_scale
 from membrane_nb.store import fingerprint
 from membrane_nb.plain import phantom
@@ -28,9 +28,9 @@ def files(cell, tmp_path):
 def test_other_voxel_sizes(cell):
     vol = cell[0]
     for given, wanted, said in ((0., 9., 'its voxel size is not known; taken for the 9 Å'), (50., 9., 'too far from the 9 Å of the weights to resample; expect little')):
-        seen, notes = resample_to(vol, given, wanted, 'v')
+        seen, notes = _resample_to(vol, given, wanted, 'v')
         assert seen is vol and said in notes[0]
-    assert all(resample_to(vol, 13.5, wanted, 'v') == (vol, []) for wanted in (13.5, 11.3, 16.2, 0.))
+    assert all(_resample_to(vol, 13.5, wanted, 'v') == (vol, []) for wanted in (13.5, 11.3, 16.2, 0.))
     coarse = Tomo(-vol, pixel=20., name='coarse.mrc', wanted=10.)
     assert coarse.resampled.shape == (32, 192, 192) and coarse.scale == measure_scale(coarse.resampled) and coarse.voxels == fingerprint(-vol)
     membrane = Resampled(cell[1], coarse.resampled.shape)[16] > .9

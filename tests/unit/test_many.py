@@ -13,11 +13,11 @@ from membrane_nb.checks import InputError
 from membrane_nb.infer import open_job, what_decides
 from membrane_nb.plain import phantom
 from membrane_nb.results import RECORD
-from membrane_nb.many import (Many, _alone, file_stamp, open_many, segment_item, segment_many,
-    why_other)
+from membrane_nb.many import (Many, _alone, _file_stamp, open_many, segment_item, segment_many,
+    _why_other)
 from membrane_nb.report import COLUMNS, contact_sheet, read_report, write_report
 from membrane_nb.tomograms import Item, is_many, list_tomograms
-from membrane_nb.workers import _row_of_future, submit_all, local_client, worker_environment
+from membrane_nb.workers import _row_of_future, submit_all, local_client, _worker_environment
 from membrane_nb.card import write_card
 from membrane_nb.weights import pretrained
 from membrane_nb.mrc import write_mrc
@@ -59,7 +59,7 @@ def done(session, weights, tmp_path_factory):
 def cluster():
     "A scheduler of its own with two workers, as a cluster would be."
     from distributed import LocalCluster
-    with worker_environment(1), LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=None, host='127.0.0.1',
+    with _worker_environment(1), LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=None, host='127.0.0.1',
                                              dashboard_address='127.0.0.1:0', silence_logs=50) as cluster: yield cluster
 
 
@@ -256,7 +256,7 @@ def as_of_before(scored, mask=''):
     file = scored.result/'segmentation.json'
     record = json.loads(file.read_text())
     asked = {name: record['asked'][name] for name in ('weights_sha256', 'threshold', 'min_size', 'tta', 'density', 'pixel', 'zoom', 'engine', 'precision', 'format')}
-    record |= dict(voxels=first_fingerprint(open_volume(scored.folder/'a.mrc')), asked=asked | dict(adapt=False), stamp=file_stamp(scored.folder/'a.mrc')[:2])
+    record |= dict(voxels=first_fingerprint(open_volume(scored.folder/'a.mrc')), asked=asked | dict(adapt=False), stamp=_file_stamp(scored.folder/'a.mrc')[:2])
     for name in ('mask', 'stamps'): del record[name]
     file.write_text(json.dumps(record))
     (scored.result/RECORD).write_text(json.dumps(dict(made_by='membrane_nb', files=sorted(p.name for p in scored.result.iterdir() if p.name != RECORD))))
@@ -294,10 +294,10 @@ def test_a_cut_result_of_before_is_made_again(scored, name):
 def test_a_result_of_another_int8_model_is_another_result(scored):
     file = scored.result/'segmentation.json'
     record = json.loads(file.read_text())
-    assert why_other(record, scored().items[0], record['asked'] | dict(int8_model='ab')) == '', 'it was run by torch'
+    assert _why_other(record, scored().items[0], record['asked'] | dict(int8_model='ab')) == '', 'it was run by torch'
     record |= dict(precision='int8', asked=record['asked'] | dict(int8_model='cd'))
-    assert why_other(record, scored().items[0], record['asked'] | dict(int8_model='ab')) == 'was made with int8_model cd, not ab'
-    assert why_other(record, scored().items[0], record['asked'] | dict(int8_model='')) == '', 'this machine has none'
+    assert _why_other(record, scored().items[0], record['asked'] | dict(int8_model='ab')) == 'was made with int8_model cd, not ab'
+    assert _why_other(record, scored().items[0], record['asked'] | dict(int8_model='')) == '', 'this machine has none'
 
 
 def test_chunks_of_a_store_that_are_missing_are_noticed(session, weights, tmp_path):
@@ -389,7 +389,7 @@ def test_a_worker_with_other_weights_is_noticed(session, weights, tmp_path):
     (dict(scheduler='tcp://127.0.0.1:9'), 'does not answer'),
 ])
 def test_refused_before_any_work(session, weights, tmp_path, monkeypatch, given, said):
-    monkeypatch.setattr('membrane_nb.workers.ANSWER', .5)
+    monkeypatch.setattr('membrane_nb.workers._ANSWER', .5)
     (tmp_path/'empty').mkdir()
     filled = {name: value.format(session, tmp_path) if isinstance(value, str) else value for name, value in given.items()}
     with pytest.raises(InputError, match=said): open_many(**dict(tomograms=session, output=tmp_path/'out', weights=weights) | PLAIN | filled)
