@@ -10,7 +10,7 @@ from membrane_nb.cli import membrane
 from membrane_nb.mrc import write_mrc
 from membrane_nb.plain import phantom
 from membrane_nb.portal import download, fetch, fetched, list_run, portal_numbers, read_labels
-from membrane_nb.split import read_manifest
+from membrane_nb.split import read_parts
 from membrane_nb.summary import scores_in_words
 from membrane_nb.volume import open_volume
 
@@ -54,7 +54,7 @@ def test_what_is_fetched(small, tmp_path, capsys):
     assert (open_volume(got.tomogram)[:] == vol).all() and (mask[:] == msk).all() and mask.dtype == np.int8 and mask.pixel == pixel
     assert got.labels == read_labels(got.mask) and got.labels.licence == 'CC0' and got.labels.run == 14122
     assert (tmp_path/'data'/'manifest.csv').read_text() == f'tomogram,mask,split,group\n{TOMO},{MASK},train,portal_10301\n'
-    assert len(read_manifest(tmp_path/'data'/'manifest.csv', ('train',))['train']) == 1
+    assert len(read_parts('', '', 'data/manifest.csv', 3, needed=('train',))['train']) == 1
     small.asked.clear()
     assert repr(mb.fetch('portal:14122/7')) == repr(got) and small.asked == []
 
