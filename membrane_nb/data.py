@@ -21,6 +21,7 @@ from .mask import Mask
 from .options import VOXEL_SIZES, MaskOptions
 from .page import as_html
 from .placement import measure_placement
+from .portal import Labels, fetched, is_portal, peek, read_labels
 from .volume import Resampled, open_volume
 
 # %% ../nbs/00_data.ipynb #ffb76825
@@ -78,6 +79,7 @@ class Tomo:
     trust_mask:bool = False # take the mask as it is, though it would fit far better turned or shifted
     line:float = 0.       # nm, as thick as a membrane is, where the mask is of traced lines; 0: it is of areas
     group:str = ''        # data set that it belongs to: each has its share of the training patches
+    labels:Labels = None  # who made the mask, where the CryoET Data Portal says so
 
     def __post_init__(self):
         with ThreadPoolExecutor(1) as pool: # the mask is read meanwhile
@@ -122,6 +124,9 @@ def _take_mask(self:Tomo):
     self.remarks += getattr(self.msk.vol, 'notes', [])
     self.rows = self.msk.rows
     self.remarks.append(self.msk.note)
+    if self.labels:
+        changed = self.labels.mask != self.msk.voxels
+        self.remarks.append(f'{self.msk.name}: {self.labels}' + ', and changed since' * changed)
     if not self.trust_mask: self.msk.check_share()
     if self.ours or not self.rows.any(): return
     placement = measure_placement(self.vol, self.msk, replace(self.scale, blank=self.blank))
@@ -214,18 +219,22 @@ def open(cls:Tomo,
 )->Tomo:
     "Open a tomogram and its mask."
     if pixel: check_ranges(dict(voxel_size=pixel), dict(voxel_size=VOXEL_SIZES))
+    tomo, mask = fetched(tomo, mask) # where the CryoET Data Portal is named
     vol = open_volume(tomo, pixel, folder)
     msk = _open_mask(mask, vol, pixel, folder) if mask else None
     about = vol.notes + (_headers_differ(msk, vol) if mask else [])
-    return cls(vol, msk, vol.pixel, vol.path.name, about=about, **how)
+    labels = read_labels(msk.path) if mask else None
+    return cls(vol, msk, vol.pixel, vol.path.name, about=about, labels=labels, **how)
 
 def open_tomogram(
-    path:str|Path,    # a tomogram (MRC or OME-Zarr)
+    path:str|Path,    # a tomogram (MRC or OME-Zarr), or portal:14122 to look at a few slices before they are fetched
     mask:str|Path='', # its mask, of the same shape; empty: none
     **how,            # of `MaskOptions`
 )->Tomo:
     "Open a tomogram, and its mask where there is one; `notes` says what was decided."
-    return Tomo.open(path, mask, **MaskOptions(**how).record())
+    how = MaskOptions(**how).record()
+    if is_portal(path) and not mask: return Tomo(**how | peek(path))
+    return Tomo.open(path, mask, **how)
 
 # %% ../nbs/00_data.ipynb #c040e770
 @patch(as_prop=True)

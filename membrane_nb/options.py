@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VOXEL_SIZES', 'LINE', 'Contrast', 'Empty', 'Precision', 'option', 'Options', 'check_names', 'in_words', 'MaskOptions',
            'LookOptions', 'SegmentOptions', 'OneOptions', 'ManyOptions', 'TrainOptions', 'RecipeOptions',
-           'present_names', 'options_of']
+           'FetchOptions', 'present_names', 'options_of']
 
 # %% ../nbs/toolbox/02_options.ipynb #7a154d43
 from typing import Literal, get_args
@@ -229,6 +229,11 @@ class RecipeOptions(TrainOptions):
         "Refuse more raw and hard phantoms than there are."
         if self.phantom_raw + self.phantom_hard > 1: self._refuse('phantom_hard', 'no more than phantom_raw leaves of 1')
         return self
+
+# %% ../nbs/toolbox/02_options.ipynb #fe7c0002
+class FetchOptions(Options):
+    "How a run of the CryoET Data Portal is fetched."
+    output: str = option('data', 'folder of the files', where=True)
 
 # %% ../nbs/toolbox/02_options.ipynb #c1657652
 def present_names(

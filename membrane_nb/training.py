@@ -27,6 +27,7 @@ from .lines import only_near, widen_lines
 from .options import MaskOptions, RecipeOptions, TrainOptions
 from .page import as_html, output_root
 from .phantoms import PHANTOMS, phantom_code, phantom_parts
+from .portal import with_files
 from .provenance import check_leak, merge_provenance, provenance_of, read_provenance
 from .results import CHECKPOINT, Results
 from .sampler import Patches
@@ -202,6 +203,7 @@ def open_run(
     net, before, provenance = _open_weights(o.init)
     if net is not None: o = o.changed(**_settled(net))
     others, seen = _open_states(o.average_with, _settled(o))
+    o = with_files(o)
     results = _place(o)
     scratch = scratch_folder(results.folder.parent)
     check_room(scratch, _checkpoint_bytes(o), 'the checkpoint')
