@@ -245,7 +245,7 @@ def membrane(
 ):
     "Find membranes in tomograms, or train a network to find them."
     words = sys.argv[1:] if words is None else words
-    known = ', '.join(_COMMANDS)
+    known = ' or '.join(_COMMANDS)
     if not words or words[0] in ('-h', '--help'):
         print(f'usage: membrane {known} ... --help')
         for name, work in _COMMANDS.items(): print(f'  membrane {name:8} {work.__doc__}')

@@ -137,7 +137,7 @@ def open_found(
     named = read_json(folder/'segmentation.json', 'a record')['tomogram'] if (folder/'segmentation.json').exists() else folder.name
     volume = getattr(getattr(found, 'tomo', None), 'vol', None)
     places = [Path(tomo)] if tomo else [getattr(volume, 'path', folder/'tomo.mrc'), folder/'tomo.mrc', folder.parent/named, Path(named)]
-    known = [place for place in places if Path(place).exists()]
+    known = [place for place in places if Path(place).is_file() or Path(place).suffix == '.zarr' and Path(place).exists()]
     if tomo and not known: raise InputError(f'{tomo}: no such file; wanted the tomogram of {folder}')
     return Found(folder, mask, open_volume(path), rows, Path(known[0]).resolve() if known else None, volume_name(named))
 
@@ -156,7 +156,7 @@ def number_results(
         table.writerows(found.table)
     add_files(folder, [folder/'instances.mrc', folder/'instances.csv'])
 
-# %% ../nbs/more/07_export.ipynb #69e94b91
+# %% ../nbs/more/07_export.ipynb #3ee2a999
 def surfaces(
     found:Found,
     faces:int=40_000, # triangles of all together, at most
@@ -175,7 +175,7 @@ def surfaces(
         scene.add_geometry(mesh, node_name=f'membrane_{number}', geom_name=f'membrane_{number}')
     return scene
 
-# %% ../nbs/more/07_export.ipynb #e7dc52e2
+# %% ../nbs/more/07_export.ipynb #fdbbac31
 _VIEW = '''"Numbered membranes over their tomogram, in napari; the unit is Å."
 import mrcfile, napari
 
@@ -209,10 +209,10 @@ def to_chimerax(
     surfaces(found).export(folder/'membranes.glb')
     lines = [f'open {json.dumps(str(found.tomo))}', f'volume #1 plane z,{len(found.mask) // 2} style image'] if found.tomo else []
     lines += ['open membranes.glb', 'lighting soft', 'view']
-    (folder/'open.cxc').write_text('\\n'.join(lines) + '\\n')
+    (folder/'open.cxc').write_text('\n'.join(lines) + '\n')
     return 'chimerax {folder}/open.cxc'
 
-# %% ../nbs/more/07_export.ipynb #a365117f
+# %% ../nbs/more/07_export.ipynb #6f7fe480
 _SCATTERED = 1 << 9 # a flag of IMOD: the points of an object are not joined
 
 def imod_model(
@@ -245,7 +245,7 @@ def to_imod(
     (folder/'membranes.mod').write_bytes(imod_model(found.mask.shape[::-1], pixel, objects, max(1, round(10 / pixel))))
     return f'3dmod {shlex.quote(str(found.tomo or found.mask.path))} {{folder}}/membranes.mod'
 
-# %% ../nbs/more/07_export.ipynb #79927b5b
+# %% ../nbs/more/07_export.ipynb #7f04ad3c
 def relion_angles(
     normal:np.ndarray, # (n, 3) unit normals x y z
 )->np.ndarray: # (n, 3) rot, tilt, psi in degrees, for rlnTomoSubtomogram...
@@ -299,9 +299,9 @@ def _star(
 )->str:
     "The text of a STAR file with one table."
     head = [said, '', f'data_{name}', '', 'loop_', *(f'_{column} #{i}' for i, column in enumerate(columns, 1))]
-    return '\\n'.join(head + lines) + '\\n'
+    return '\n'.join(head + lines) + '\n'
 
-# %% ../nbs/more/07_export.ipynb #310b1aa5
+# %% ../nbs/more/07_export.ipynb #4a64250e
 _WHO = 'membranenb_0' # user and session of copick, neither may hold an underscore
 
 def to_copick(
@@ -352,7 +352,7 @@ def _picks(
     return dict(pickable_object_name='membrane', user_id=user, session_id=session, run_name=run, voxel_spacing=pixel,
                 unit='angstrom', points=points, trust_orientation=True)
 
-# %% ../nbs/more/07_export.ipynb #d0d82993
+# %% ../nbs/more/07_export.ipynb #b5e1dfe3
 _PROGRAMS = dict(napari=to_napari, chimerax=to_chimerax, imod=to_imod, relion=to_relion, copick=to_copick)
 
 def export(
@@ -373,7 +373,7 @@ def export(
     print(command.format(folder=shlex.quote(str(folder))))
     return folder
 
-# %% ../nbs/more/07_export.ipynb #50c4f4ac
+# %% ../nbs/more/07_export.ipynb #2618238e
 def read_labels(
     path:Path, # .tif .tiff .npy, an MRC file or a Zarr store
 ): # (z, y, x), an array or a volume

@@ -25,7 +25,7 @@ _SOFT, _AROUND = 1., 6. # nm: standard deviation of the soft mask, width of the 
 def sheet_normals(
     msk:np.ndarray, # (z, y, x) bool, membrane
     nm:float,       # side of a voxel
-)->tuple: # (n, 3) int, places z y x of the membrane; (n, 3) float32, their unit normals, of either sign
+)->tuple: # (n, 3) int, places z y x of membrane; (n, 3) float32, unit normals of either sign
     "The normals of a membrane, by the structure tensor of its mask."
     soft = ndimage.gaussian_filter(msk.astype(np.float32), max(_SOFT / nm, .7), truncate=3)
     slopes = np.gradient(soft)
@@ -246,7 +246,7 @@ class Membranes:
 @patch
 def _look(self:Membranes,
     box:tuple, # three slices
-)->tuple: # mask (z, y, x) bool; places (n, 3), normals (n, 3) and thickness in voxels (n,) of the membrane
+)->tuple: # mask (z, y, x) bool; of membrane places (n, 3), normals (n, 3), thickness in voxels (n,)
     "What a part of the volume holds; no places where it holds nothing."
     msk = np.asarray(self.msk[box]) == 1
     if not msk.any(): return msk, np.empty((0, 3), int), np.empty((0, 3)), np.empty(0)
