@@ -8,7 +8,7 @@ __all__ = ['middle_points', 'spread_out', 'face_outwards', 'Found', 'open_found'
            'convert']
 
 # %% ../nbs/more/07_export.ipynb #dc92043d
-import csv, json, shlex, struct
+import csv, json, shlex, struct, warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from .instances import Membranes, all_tiles, sheet_normals, steps_along, with_ri
 from .mesh import extract_surface
 from .mrc import write_mrc
 from .options import ExportOptions
-from .pyramid import write_zarr
+from .pyramid import new_zarr
 from .results import Results, add_files
 from .store import Volume, volume_name
 from .volume import open_volume
@@ -162,6 +162,7 @@ def surfaces(
     faces:int=40_000, # triangles of all together, at most
 )->trimesh.Scene: # a mesh for each membrane, named membrane_1 ...; vertices x y z in Å
     "The surfaces of all membranes, a colour for each."
+    if not found.rows: raise InputError(f'{found.folder}: holds no membrane; wanted one')
     scene, pixel = trimesh.Scene(), found.mask.pixel
     area = sum(row['area_nm2'] for row in found.rows)
     for row in found.rows:
@@ -252,7 +253,9 @@ def relion_angles(
     "The Euler angles of particles whose z axis is the normal when rlnAngleRot, -Tilt and -Psi are 0, 90, 0."
     tilt, turn = np.arccos(normal[:, 2].clip(-1, 1)), np.arctan2(normal[:, 1], normal[:, 0])
     frame = Rotation.from_euler('ZY', np.column_stack([turn, tilt])) # takes z to the normal
-    return (frame * Rotation.from_euler('Y', np.pi / 2)).inv().as_euler('ZYZ', degrees=True)
+    with warnings.catch_warnings(): # at tilt 0, rot and psi are one angle
+        warnings.simplefilter('ignore')
+        return (frame * Rotation.from_euler('Y', np.pi / 2)).inv().as_euler('ZYZ', degrees=True)
 
 def _unbinned(
     found:Found,
@@ -314,7 +317,8 @@ def to_copick(
     here = folder/'ExperimentRuns'/run
     for kind, volume, dtype in (('Segmentations', found.mask, np.uint8), ('InstanceSegmentations', found.numbers, np.uint16)):
         (here/kind).mkdir(parents=True)
-        write_zarr(here/kind/f'{pixel:.3f}_{_WHO}_membrane.zarr', _Typed(volume, dtype), like=found.mask)
+        with new_zarr(here/kind/f'{pixel:.3f}_{_WHO}_membrane.zarr', volume.shape, dtype, like=found.mask) as out:
+            for z in range(len(volume)): out[z] = volume[z]
     (here/'Meshes').mkdir()
     surfaces(found).export(here/'Meshes'/f'{_WHO}_membrane.glb')
     (here/'Picks').mkdir()
@@ -325,16 +329,6 @@ def to_copick(
                   overlay_fs_args=dict(auto_mkdir=True))
     (folder/'copick_config.json').write_text(json.dumps(config, indent=1))
     return 'copick browse -c {folder}/copick_config.json'
-
-@dataclass
-class _Typed:
-    "A volume whose slices come as another type."
-    vol:Volume # (z, y, x)
-    dtype:type # numpy
-
-    @property
-    def shape(self): return self.vol.shape
-    def __getitem__(self, key): return np.asarray(self.vol[key]).astype(self.dtype)
 
 def _picks(
     found:Found,

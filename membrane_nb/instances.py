@@ -107,13 +107,16 @@ def grow_sheets(
     steps:int,         # voxels at most
 )->np.ndarray: # (z, y, x) int32
     "Number what is left of a membrane like the nearest sheet, one voxel a step."
-    cross = ndimage.generate_binary_structure(3, 1)
     for _ in range(steps):
         left = msk & (labels == 0)
         if not left.any(): break
-        near = ndimage.grey_dilation(labels, footprint=cross)
-        if not near[left].any(): break
-        labels = np.where(left, near, labels)
+        grown = labels.copy()
+        for low, high in _touching(labels.shape, diagonal=False):
+            for here, there in ((low, high), (high, low)): # of two sheets the first counts
+                free = left[here] & (grown[here] == 0)
+                grown[here] = np.where(free, labels[there], grown[here])
+        if (grown[left] == 0).all(): break
+        labels = grown
     return labels
 
 # %% ../nbs/toolbox/40_instances.ipynb #c8a675fb
@@ -229,7 +232,8 @@ class Membranes:
         self.rim = self.grow + int(np.ceil((3 * _SOFT + _AROUND) / self.nm)) + 2
         self.far = int(np.ceil(_LONGEST / self.nm))
         self.sheets = scratch(self.shape, np.int32, folder or tempfile.gettempdir())
-        self.links, self.contacts, self.sizes = [], [], [np.zeros((1, 2))]
+        self.links, self.sizes = [np.empty((2, 0), int)], [np.zeros((1, 2))]
+        self.contacts = [(np.empty((0, 2), int), np.empty((0, 10)))]
         self.usual = self._usual_thickness()
         for z, tiles in groupby(all_tiles(self.shape), _first_slice): self._slab(z, list(tiles))
         self._number()
@@ -356,7 +360,7 @@ def _number(self:Membranes):
     "Join the sheets to membranes, number these, and make the table."
     sizes = np.concatenate(self.sizes)
     same = _components(np.concatenate(self.links, axis=1), len(sizes))
-    pairs, sums = [np.concatenate(part) for part in zip(*self.contacts or [(np.empty((0, 2), int), np.empty((0, 10)))])]
+    pairs, sums = [np.concatenate(part) for part in zip(*self.contacts)]
     ends = same[pairs]
     sums[ends[:, 0] > ends[:, 1], 1:4] *= -1 # the area vector points to the higher number
     apart = ends[:, 0] != ends[:, 1]

@@ -34,7 +34,7 @@ def test_a_vesicle_that_touches_is_apart_in_tiles_too(monkeypatch):
     assert sum(row['voxels'] for row in whole.table) == msk.sum()
     row = whole.table[1]
     assert (row['z_first'], row['z_last']) == (10, 38) and abs(row['area_nm2'] / (4 * np.pi * 144) - 1) < .1
-    monkeypatch.setattr(instances, '_TILE', (20, 24, 17))
+    monkeypatch.setattr(instances, '_TILE', (30, 48, 26))
     tiled = Membranes(msk, 10.)
     assert (tiled[:] == whole[:]).all() and tiled.table == whole.table
 
