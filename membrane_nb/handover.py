@@ -23,7 +23,7 @@ from scipy.spatial.transform import Rotation
 from .checks import InputError, expanded, read_json, say
 from .instances import Membranes, all_tiles, sheet_normals, steps_along, with_rim
 from .mesh import extract_surface
-from .mrc import write_mrc
+from .mrc import new_mrc, write_mrc
 from .options import ExportOptions
 from .pyramid import new_zarr
 from .results import Results, add_files
@@ -108,7 +108,9 @@ class Found:
     name:str        # of the tomogram
 
     @property
-    def origin(self): return np.array(self.mask.origin) # x, y, z in Å
+    def origin(self):
+        "Where the volume lies: x, y, z in Å."
+        return np.array(self.mask.origin)
 
     def points(self,
         spacing:float, # nm
@@ -128,18 +130,29 @@ def open_found(
     "Open a segmentation and number its membranes; a folder that holds none raises `InputError`."
     folder = expanded(getattr(found, 'folder', found))
     there = [folder/name for name in ('mask.mrc', 'mask.ome.zarr') if (folder/name).exists()]
-    if not there: raise InputError(f'{folder}: holds no mask.mrc; wanted a folder that membrane segment has made')
+    if not there:
+        raise InputError(f'{folder}: holds no mask.mrc; wanted a folder that membrane segment has made')
     mask = open_volume(there[0])
-    if not mask.pixel: raise InputError(f'{there[0]}: its voxel size is not known; wanted membrane segment with voxel_size')
+    if not mask.pixel:
+        raise InputError(f'{there[0]}: its voxel size is not known; wanted membrane segment with voxel_size')
     path = folder/'instances.mrc'
     if not path.exists() or path.stat().st_mtime < there[0].stat().st_mtime: number_results(folder, mask)
     with (folder/'instances.csv').open() as f: rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(f)]
-    named = read_json(folder/'segmentation.json', 'a record')['tomogram'] if (folder/'segmentation.json').exists() else folder.name
+    record = folder/'segmentation.json'
+    named = read_json(record, 'a record')['tomogram'] if record.exists() else folder.name
     volume = getattr(getattr(found, 'tomo', None), 'vol', None)
-    places = [Path(tomo)] if tomo else [getattr(volume, 'path', folder/'tomo.mrc'), folder/'tomo.mrc', folder.parent/named, Path(named)]
-    known = [place for place in places if Path(place).is_file() or Path(place).suffix == '.zarr' and Path(place).exists()]
+    own = getattr(volume, 'path', folder/'tomo.mrc')
+    places = [Path(tomo)] if tomo else [own, folder/'tomo.mrc', folder.parent/named, Path(named)]
+    known = _first_volume(places)
     if tomo and not known: raise InputError(f'{tomo}: no such file; wanted the tomogram of {folder}')
-    return Found(folder, mask, open_volume(path), rows, Path(known[0]).resolve() if known else None, volume_name(named))
+    return Found(folder, mask, open_volume(path), rows, known, volume_name(named))
+
+def _first_volume(
+    places:list, # of paths
+)->Path|None:
+    "The first path that is a file or a Zarr store."
+    for path in map(Path, places):
+        if path.is_file() or path.suffix == '.zarr' and path.exists(): return path.resolve()
 
 def number_results(
     folder:Path, # of a segmentation
@@ -264,14 +277,17 @@ def _unbinned(
     "The size of the tomogram that RELION counts from."
     given = [word for word in options.unbinned.split(',') if word.strip()]
     if bool(given) != bool(options.unbinned_pixel):
-        raise InputError(f'parameters unbinned, unbinned_pixel: found {options.unbinned!r} and {options.unbinned_pixel:g}; wanted both or none')
+        said = f'found {options.unbinned!r} and {options.unbinned_pixel:g}'
+        raise InputError(f'parameters unbinned, unbinned_pixel: {said}; wanted both or none')
     if not given: return np.array(found.mask.shape[::-1]), found.mask.pixel
     try: size = np.array([int(word) for word in given])
     except ValueError: size = np.empty(0)
-    if len(size) != 3 or min(size) < 1: raise InputError(f'parameter unbinned: found {options.unbinned!r}; wanted three numbers, as 4096,4096,2048')
+    if len(size) != 3 or min(size) < 1:
+        raise InputError(f'parameter unbinned: found {options.unbinned!r}; wanted three numbers, as 4096,4096,2048')
     return size, options.unbinned_pixel
 
-_COLUMNS = ('rlnTomoName', *(f'rlnCenteredCoordinate{a}Angst' for a in 'XYZ'), *(f'rlnTomoSubtomogram{a}' for a in ('Rot', 'Tilt', 'Psi')),
+_COLUMNS = ('rlnTomoName', *(f'rlnCenteredCoordinate{a}Angst' for a in 'XYZ'),
+            *(f'rlnTomoSubtomogram{a}' for a in ('Rot', 'Tilt', 'Psi')),
             'rlnAngleRot', 'rlnAngleTilt', 'rlnAnglePsi', 'rlnAngleTiltPrior', 'rlnAnglePsiPrior', 'rlnTomoManifoldIndex',
             *(f'rlnTomoSize{a}' for a in 'XYZ'))
 
@@ -393,13 +409,27 @@ def convert(
         raise InputError(f'{labels}: has the shape {tuple(found.shape)}; wanted that of {tomo}, {tuple(vol.shape)} (z, y, x)')
     path = expanded(output) if output else vol.path.with_name(f'{volume_name(vol.path)}_mask.mrc')
     if path.exists(): raise InputError(f'{path}: is there already; wanted another name (parameter output)')
-    slices = [np.asarray(img) for img in found]
-    if any(img.dtype.kind == 'f' and (img != np.rint(img)).any() for img in slices):
-        raise InputError(f'{labels}: holds fractions; wanted whole numbers, a label each')
-    low, high = min(img.min() for img in slices), max(img.max() for img in slices)
-    kinds = [kind for kind in (np.int8, np.uint16, np.int16) if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max]
-    if not kinds: raise InputError(f'{labels}: holds values from {low} to {high}; wanted -32768 to 65535')
-    write_mrc(path, np.stack(slices).astype(kinds[0]), vol.pixel, vol)
-    drawn = [z for z, img in enumerate(slices) if img.any()]
-    print(f'{path}: values {low:g} to {high:g}, {len(drawn)} of {len(slices)} slices hold some')
+    low, high = _label_range(labels, found)
+    fits = [kind for kind in (np.int8, np.uint16, np.int16) if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max]
+    if not fits: raise InputError(f'{labels}: holds values from {low} to {high}; wanted -32768 to 65535')
+    drawn = 0
+    with new_mrc(path, vol.shape, fits[0], vol.pixel, vol) as out:
+        for z in range(len(found)):
+            out[z] = found[z]
+            drawn += bool(np.any(found[z]))
+    print(f'{path}: values {low:g} to {high:g}, {drawn} of {len(found)} slices hold some')
     return path
+
+def _label_range(
+    labels:str|Path, # for the message
+    found,           # (z, y, x), an array or a volume
+)->tuple: # the least and the largest label
+    "The range of labels; what is no whole number raises `InputError`."
+    low, high = [], []
+    for z in range(len(found)):
+        img = np.asarray(found[z])
+        if img.dtype.kind == 'f' and (img != np.rint(img)).any():
+            raise InputError(f'{labels}: holds fractions; wanted whole numbers, a label each')
+        low.append(img.min())
+        high.append(img.max())
+    return min(low), max(high)
