@@ -10,7 +10,7 @@ from conftest import ROOT
 from membrane_nb.checks import InputError
 from membrane_nb.handover import convert, export, middle_points, open_found, relion_angles, spread_out
 from membrane_nb.mrc import write_mrc
-from membrane_nb.results import Results, damage, foreign_files
+from membrane_nb.results import Results, damage, _foreign_files
 from membrane_nb.volume import open_volume
 from scipy.spatial.transform import Rotation
 
@@ -40,7 +40,7 @@ def test_numbers_and_their_table(cell, capsys):
     found = open_found(cell)
     assert found.tomo == (cell.parent/'cell.mrc').resolve() and found.name == 'cell' and len(found.rows) == 1
     assert abs(found.rows[0]['area_nm2'] / (4 * np.pi * 15.6**2) - 1) < .1
-    assert foreign_files(cell) == '' and damage(cell) == {} and tuple(found.origin) == (100, 200, 300)
+    assert _foreign_files(cell) == '' and damage(cell) == {} and tuple(found.origin) == (100, 200, 300)
     assert 'its membranes are numbered' in capsys.readouterr().err
     open_found(cell)
     assert capsys.readouterr().err == ''
@@ -132,16 +132,16 @@ def test_copick_names_and_layout(cell, capsys):
     turn = np.array([p['transformation_'] for p in picks['points']])
     assert np.abs(np.linalg.norm(at, axis=1) - 13 * PIXEL).max() < PIXEL and (turn[:, :3, 3] == 0).all()
     assert (np.einsum('ni,ni->n', turn[:, :3, 2], at) > 0).all() and {p['instance_id'] for p in picks['points']} == {1}
-    assert (run/'Meshes'/'membranenb_0_membrane.glb').exists() and foreign_files(cell) == ''
+    assert (run/'Meshes'/'membranenb_0_membrane.glb').exists() and _foreign_files(cell) == ''
 
 
 def test_an_export_is_ours_until_somebody_changes_it(cell, tmp_path):
     folder = export(cell, 'chimerax')
     export(cell, 'chimerax')
-    assert foreign_files(cell) == ''
+    assert _foreign_files(cell) == ''
     (folder/'mine.txt').write_text('a note')
     with pytest.raises(InputError, match='holds mine.txt'): export(cell, 'chimerax')
-    assert 'mine.txt' in foreign_files(cell)
+    assert 'mine.txt' in _foreign_files(cell)
     with pytest.raises(InputError, match='holds no mask.mrc; wanted a folder that membrane segment has made'): export(tmp_path, 'imod')
     with pytest.raises(InputError, match="found 'blender'; wanted napari, chimerax"): export(cell, 'blender')
     with pytest.raises(InputError, match='gone.mrc: no such file; wanted the tomogram'): export(cell, 'napari', tomo='gone.mrc')
