@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import get_args
 
 from .checks import InputError
-from .options import (FetchOptions, ManyOptions, MaskOptions, OneOptions, RecipeOptions,
-    TrainOptions, check_names)
+from .options import (ConvertOptions, ExportOptions, FetchOptions, ManyOptions,
+    MaskOptions, OneOptions, RecipeOptions, TrainOptions, check_names)
 
 # %% ../nbs/more/05_cli.ipynb #1d4e814c
 @contextmanager
@@ -183,6 +183,44 @@ def _is_first()->bool:
     "Whether this is the only process, or the first of those that torchrun started."
     return os.environ.get('RANK', '0') == '0'
 
+# %% ../nbs/more/05_cli.ipynb #c3305de3
+def _two_names(
+    parser:_Parser,
+    words:list,   # of the command line
+    fields:dict,  # name to field: what may be named
+    names:tuple,  # of the two options that stand first, without their names
+)->dict: # what the user named
+    "The options of a command that begins with two names."
+    given = _read(parser, words, fields)
+    named = given.pop('tomogram')
+    if len(named) > 2: raise InputError(f'found {named[2]!r}; wanted two names, and then options')
+    given |= dict(zip(names, named))
+    for name in names:
+        if not given.get(name): raise InputError(f'parameter {name}: found nothing; wanted {fields[name].description}')
+    return given
+
+def _export(
+    prog:str,   # the command, for its help
+    words:list, # that follow it
+):
+    "Write what napari, ChimeraX, IMOD, RELION-5 or copick opens."
+    fields = ExportOptions.model_fields
+    parser = _parser(prog, _export.__doc__, 'a folder of membrane segment, and a program', {'export': fields}, 'FOLDER PROGRAM')
+    given = _two_names(parser, words, fields, ('folder', 'program'))
+    from membrane_nb.handover import export
+    export(given.pop('folder'), **given)
+
+def _convert(
+    prog:str,   # the command, for its help
+    words:list, # that follow it
+):
+    "Make a mask of what was drawn in another program."
+    fields = ConvertOptions.model_fields
+    parser = _parser(prog, _convert.__doc__, 'the labels, and the tomogram they were drawn on', {'convert': fields}, 'LABELS TOMOGRAM')
+    given = _two_names(parser, words, fields, ('labels', 'tomo'))
+    from membrane_nb.handover import convert
+    convert(**given)
+
 # %% ../nbs/more/05_cli.ipynb #fe7c0005
 def _fetch(
     prog:str,   # the command, for its help
@@ -198,7 +236,7 @@ def _fetch(
     print(fetch(named[0], **given), flush=True)
 
 # %% ../nbs/more/05_cli.ipynb #32000014
-_COMMANDS = dict(segment=_segment, train=_train, fetch=_fetch)
+_COMMANDS = dict(segment=_segment, train=_train, fetch=_fetch, export=_export, convert=_convert)
 
 def _run(
     prog:str,   # as it is called: membrane segment

@@ -314,6 +314,7 @@ def membranes(
     kinds:tuple,             # keys of `ORGANELLES`, the main one first
     fill:float,              # wanted fraction of membrane voxels
     rng:np.random.Generator, # decides everything
+    owner:np.ndarray|None=None, # (z, y, x) int, filled with the number of the nearest organelle
 )->np.ndarray: # (z, y, x), nm
     "Distance of every voxel to the nearest membrane."
     d = np.full(at.shape[1:], 500, np.float32)
@@ -327,6 +328,7 @@ def membranes(
         new = _add_organelle(d, at, pixel, kind, np.clip(size, 25, 320), rng)
         most = max(1.25 * fill, filled.mean() + .003)
         if (new <= HALF_THICKNESS).mean() < most:
+            if owner is not None: owner[new < d] = i + 1
             d = new
             size = small * rng.uniform(.6, 1.)
         else:
