@@ -53,7 +53,7 @@ class Plane {
     const colour = found && b.info.paint ? GREEN : ORANGE;
     const on = (i) => (probability ? bytes[i] >= low : bytes[i] === 1);
     const picture = new ImageData(columns, rows), out = new Uint32Array(picture.data.buffer);
-    const pixel = ([r, g, blue]) => (Math.round(255 * b.opacity) << 24 | blue << 16 | g << 8 | r) >>> 0;
+    const pixel = ([r, g, blue]) => (Math.round(255 * (b.outline ? 1 : b.opacity)) << 24 | blue << 16 | g << 8 | r) >>> 0;
     const membrane = pixel(colour), ignored = pixel(BLUE);
     let inside = 0;
     for (let i = 0; i < bytes.length; i++) {
@@ -111,13 +111,12 @@ class Plane {
     const most = this.canvas.width / 4 / scale * size, decade = 10 ** Math.floor(Math.log10(most));
     const length = [5, 2, 1].map((k) => k * decade).find((n) => n <= most), long = length / size * scale;
     const y = this.canvas.height - 10 * ratio, x = 10 * ratio;
+    context.fillStyle = 'rgba(0, 0, 0, .6)';
+    context.fillRect(x - 5 * ratio, y - 19 * ratio, Math.max(long, 50 * ratio) + 10 * ratio, 27 * ratio);
     context.fillStyle = 'white';
-    context.shadowColor = 'black';
-    context.shadowBlur = 3;
     context.fillRect(x, y, long, 3 * ratio);
     context.font = `${12 * ratio}px system-ui, sans-serif`;
     context.fillText(`${Number(length.toPrecision(3))} ${info.pixel ? 'nm' : 'voxels'}`, x, y - 4 * ratio);
-    context.shadowBlur = 0;
   }
 
   // The stroke under the mouse, the points of a line and its way, and the circle of the brush.

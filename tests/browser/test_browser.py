@@ -1,0 +1,174 @@
+"The browser and the painter, by mouse and keys, in JupyterLab: what changes on the screen, and on the disk."
+import io
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from membrane_nb.mrc import open_mrc, write_mrc
+from membrane_nb.painter import stroke_voxels
+from membrane_nb.plain import phantom
+
+START = "import membrane_nb as mb, numpy as np"
+
+
+@pytest.fixture(scope='module')
+def cell(lab):
+    "A phantom of 8 slices in the folder of JupyterLab, with a probability."
+    vol, msk, pixel = phantom((24, 192, 192), seed=5)
+    write_mrc(lab[1]/'cell.mrc', vol, pixel)
+    write_mrc(lab[1]/'prob.mrc', (msk * .8 + .1).astype(np.float32), pixel)
+    return vol, msk, pixel
+
+
+class Shown:
+    "A browser on the page."
+    def __init__(self, page, n=0, across=192):
+        self.page = page
+        self.across = across
+        self.root = page.locator('.mb').nth(n)
+        page.wait_for_function('n => document.querySelectorAll(".mb[data-answered]").length > n', arg=n)
+        self.root.scroll_into_view_if_needed()
+        self.quiet()
+
+    def data(self, name): return self.root.get_attribute(f'data-{name}')
+    def quiet(self):
+        "Wait until nothing has been drawn for a while."
+        before = None
+        while before != (before := self.data('drawn')): self.page.wait_for_timeout(400)
+    def until(self, name, value):
+        self.page.wait_for_function('([e, name, value]) => e.getAttribute(`data-${name}`) === value', arg=[self.root.element_handle(), name, str(value)])
+    def plane(self, name='xy'): return self.root.locator(f'canvas[data-plane={name}]')
+    def picture(self, name='xy'):
+        self.page.mouse.move(2, 2)
+        self.quiet()
+        return np.asarray(Image.open(io.BytesIO(self.plane(name).screenshot())).convert('RGB')).astype(int)
+    def orange(self):
+        rgb = self.picture()
+        return int((rgb[..., 0] - rgb[..., 2] > 40).sum())
+    def at(self, y, x):
+        "Where a voxel is on the screen."
+        box = self.plane().bounding_box()
+        scale = box['width'] / self.across
+        return box['x'] + (x + .5) * scale, box['y'] + box['height'] - (y + .5) * scale
+    def press(self, key): self.page.keyboard.press(key)
+
+
+def test_planes_threshold_and_contrast(cell, notebook, page):
+    notebook('look', START, "prob = mb.open_tomogram('cell.mrc').vol\nfrom membrane_nb.volume import open_volume\nb = mb.browse(prob, open_volume('prob.mrc'))\nb")
+    shown = Shown(page)
+    first = shown.picture()
+    assert shown.data('z') == '12'
+    shown.plane().click(position=dict(x=40, y=60))
+    shown.press('ArrowUp')
+    shown.until('z', 13)
+    assert np.abs(shown.picture() - first).mean() > 1, 'another slice'
+    shown.press('PageDown')
+    shown.until('z', 3)
+    page.mouse.move(*shown.at(100, 100))
+    page.mouse.wheel(0, -100)
+    shown.until('z', 4)
+
+    assert shown.orange() > 500
+    threshold = shown.root.locator('[data-name=threshold]')
+    threshold.fill('0.95')
+    assert shown.orange() == 0, 'nothing is above .95'
+    assert '0.00 % of this slice' in shown.root.locator('.mb-bar').nth(1).inner_text()
+    threshold.fill('0.5')
+    share = 100 * cell[1][4].mean()
+    assert f'{share:.2f} % of this slice' in shown.root.locator('.mb-bar').nth(1).inner_text()
+    assert f'{100 * cell[1].mean():.2f} % of all' in shown.root.locator('.mb-bar').nth(1).inner_text()
+    shown.press('o')
+    assert shown.orange() == 0, 'overlay off'
+
+    before = shown.picture()
+    box = shown.root.locator('.mb-histogram').bounding_box()
+    y = box['y'] + box['height'] / 2
+    page.mouse.move(box['x'] + .74 * box['width'], y)
+    page.mouse.down()
+    page.mouse.move(box['x'] + .5 * box['width'], y, steps=4)
+    page.mouse.up()
+    assert shown.picture().mean() > before.mean() + 20, 'brighter'
+
+    shown.press('t')
+    page.wait_for_function("document.querySelectorAll('.mb canvas[data-plane]').length === 3")
+    shown.quiet()
+    page.mouse.click(*shown.at(50, 60))
+    shown.until('x', 60)
+    shown.until('y', 50)
+    assert shown.picture('zy').std() > 5 and shown.picture('xz').std() > 5
+
+
+def test_painting(cell, notebook, page):
+    vol, msk, pixel = cell
+    folder = notebook('paint', START, "p = mb.annotate('cell.mrc', at=12)\np",
+        "run = mb.train('cell.mrc', 'cell_annotation.mrc', init='pretrained', ignore_beyond=50, epochs=1, patches_per_epoch=2, patch=64, name='tuned', output='runs', device='cpu') if p.paper.annotated else None")
+    shown = Shown(page)
+    mask = folder/'cell_annotation.mrc'
+    assert (open_mrc(mask)[:] == 2).all()
+
+    shown.root.get_by_role('button', name='brush').click()
+    page.mouse.move(*shown.at(150, 30))
+    page.mouse.down()
+    page.mouse.move(*shown.at(150, 70), steps=5)
+    page.mouse.up()
+    shown.until('painted', 1)
+    painted = open_mrc(mask)[12]
+    wanted = stroke_voxels([(150, 30), (150, 70)], 5 * 10 / pixel, painted.shape)
+    assert (painted != wanted).sum() < .05 * wanted.sum() and set(np.unique(painted)) == {0, 1}
+    assert (np.delete(open_mrc(mask)[:], 12, 0) == 2).all(), 'other slices are not annotated'
+    orange = shown.orange()
+    assert orange > 500
+
+    shown.root.get_by_role('button', name='line').click()
+    ridge = np.argwhere(msk[12] == 1)
+    ends = ridge[len(ridge) // 3], ridge[len(ridge) // 3 + 12]
+    for y, x in ends: page.mouse.click(*shown.at(y, x))
+    page.wait_for_timeout(500)
+    shown.press('Enter')
+    shown.until('painted', 2)
+    after = open_mrc(mask)[12]
+    new = (after == 1) & (painted != 1)
+    assert all(after[y, x] == 1 for y, x in ends) and new.any()
+
+    shown.press('Control+z')
+    shown.until('painted', 3)
+    assert np.array_equal(open_mrc(mask)[12], painted)
+    shown.press('Control+z')
+    shown.until('painted', 4)
+    assert (open_mrc(mask)[:] == 2).all() and shown.orange() == 0
+    for n in (5, 6):
+        shown.press('Control+y')
+        shown.until('painted', n)
+    assert np.array_equal(open_mrc(mask)[12], after)
+
+    shown.root.get_by_role('button', name='eraser').click()
+    page.mouse.click(*shown.at(150, 50))
+    shown.until('painted', 7)
+    assert open_mrc(mask)[12][150, 50] == 0
+    shown.root.get_by_role('button', name='save').click()
+    page.wait_for_function("document.querySelector('.mb').innerText.includes('written')")
+    assert open_mrc(mask).header.dmin == 0
+
+    for z in (3, 20): # slices to train, validate and test on
+        shown.root.locator('[data-name=z]').fill(str(z))
+        shown.until('z', z)
+        shown.root.get_by_role('button', name='brush').click()
+        y, x = np.argwhere(msk[z] == 1)[100]
+        before = int(shown.data('painted'))
+        page.mouse.click(*shown.at(y, x))
+        shown.until('painted', before + 1)
+    saved = open_mrc(mask)[:]
+
+    page.evaluate("window.jupyterapp.commands.execute('kernelmenu:restart', {}).catch(() => 0)")
+    page.get_by_role('button', name='Confirm Kernel Restart').click()
+    page.wait_for_timeout(1000)
+    assert np.array_equal(open_mrc(mask)[:], saved), 'a kernel that ends loses nothing'
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    weights = folder/'runs'/'tuned'/'weights.safetensors'
+    for _ in range(240):
+        if weights.exists(): break
+        time.sleep(.5)
+    assert weights.exists(), 'fine-tuning takes the mask up'
