@@ -29,7 +29,7 @@ test: env
 
 # JupyterLab in Debian's Chromium (apt-get install chromium); skipped where there is none; pictures of what failed in build/browser
 test-browser: env
-	MEMBRANE_BROWSER=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -q -rs -p no:xdist
+	MEMBRANE_BROWSER=90 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -q -rs -p no:xdist
 
 # breaks every page on purpose and prints what no lesson or test notices; half an hour
 mutants: env

@@ -27,7 +27,7 @@ def pytest_runtest_makereport(item):
     page = getattr(item, 'funcargs', {}).get('page')
     if report.when != 'call' or report.passed or page is None: return
     SHOTS.mkdir(parents=True, exist_ok=True)
-    for i, one in enumerate(page.context.pages): one.screenshot(path=SHOTS/f'{item.name}_{i}.png')
+    page.screenshot(path=SHOTS/f'{item.name}.png')
 
 
 @pytest.fixture(scope='session')
@@ -43,7 +43,7 @@ def lab(tmp_path_factory):
         '--LabApp.news_url=None', '--LabApp.expose_app_in_browser=True', f'--ServerApp.root_dir={folder}']
     with (folder/'lab.log').open('w') as log: server = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
     url = f'http://127.0.0.1:{port}'
-    for _ in range(120):
+    for _ in range(600):
         try: urllib.request.urlopen(f'{url}/api/status'); break
         except OSError: time.sleep(.5)
         assert server.poll() is None, (folder/'lab.log').read_text()
@@ -53,37 +53,33 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def chromium():
+def page():
+    "An empty page of 1280 by 1000 pixels."
     from playwright.sync_api import sync_playwright
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
-        yield browser
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox', '--disable-gpu'])
+        page = browser.new_page(viewport=dict(width=1280, height=1000))
+        page.set_default_timeout(int(os.environ['MEMBRANE_BROWSER']) * 1000) # a busy machine needs more
+        yield page
         browser.close()
 
 
-@pytest.fixture
-def page(chromium):
-    "An empty page of 1280 by 1000 pixels."
-    context = chromium.new_context(viewport=dict(width=1280, height=1000))
-    page = context.new_page()
-    page.set_default_timeout(90_000)
-    yield page
-    context.close()
-
-
-@pytest.fixture
+@pytest.fixture(scope='session')
 def notebook(lab, page):
     "Opens a notebook of some cells, and runs them all."
     url, folder = lab
     def show(name, *cells):
-        "The folder of the notebook."
+        "Write the cells into a file, show it, run it."
         nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
         nb.metadata['kernelspec'] = dict(name='python3', display_name='Python 3')
         nbformat.write(nb, folder/f'{name}.ipynb')
         page.goto(f'{url}/doc/tree/{name}.ipynb')
-        page.wait_for_selector('.jp-Notebook .jp-Cell')
-        page.wait_for_function("document.querySelector('.jp-NotebookPanel-toolbar, .jp-Toolbar') && window.jupyterapp")
-        page.wait_for_selector("[data-status='idle'], .jp-Notebook-ExecutionIndicator[data-status='idle']")
-        page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        return folder
+        run_all(page)
     return show
+
+
+def run_all(page):
+    "Run all cells as soon as the kernel is there."
+    page.wait_for_function('window.jupyterapp')
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")

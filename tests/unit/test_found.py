@@ -1,17 +1,33 @@
 "A threshold that is kept by hand: what is written anew, and the same command run again."
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import membrane_nb as mb
 from membrane_nb.checks import InputError
+from membrane_nb.infer import kept_result
+from membrane_nb.mrc import open_mrc
+from membrane_nb.options import OneOptions
 from membrane_nb.pieces import remove_small
 from membrane_nb.results import damage, foreign_files
 
 HOW = dict(device='cpu', engine='torch')
 
 
+@pytest.fixture(scope='module')
+def result(volumes, tmp_path_factory):
+    "One segmentation for all tests."
+    return mb.segment(volumes/'tomo.mrc', volumes/'mask.mrc', output=tmp_path_factory.mktemp('found')/'found', min_size=400, **HOW)
+
+
 @pytest.fixture
-def found(volumes, tmp_path): return mb.segment(volumes/'tomo.mrc', volumes/'mask.mrc', output=tmp_path/'found', min_size=400, **HOW)
+def found(result, tmp_path):
+    "A copy of it, to be changed."
+    shutil.copytree(result.folder, tmp_path/'found')
+    mask, prob = (open_mrc(tmp_path/'found'/f'{name}.mrc') for name in ('mask', 'prob'))
+    return replace(result, folder=tmp_path/'found', mask=mask, probability=prob)
 
 
 def test_a_threshold_is_kept(found, volumes, tmp_path, capsys):
@@ -29,14 +45,14 @@ def test_a_threshold_is_kept(found, volumes, tmp_path, capsys):
     assert found.mask.header.cella.x == found.tomo.vol.header.cella.x
 
     again = mb.segment(volumes/'tomo.mrc', volumes/'mask.mrc', output=tmp_path/'found', min_size=400, overwrite=True, **HOW)
-    assert 'kept at 0.8 by hand' in capsys.readouterr().out
+    assert 'kept at 0.8 by hand' in capsys.readouterr().err
     assert again.share == found.share and (found.folder/'prob.mrc').stat().st_mtime_ns == seconds
     assert np.array_equal(again.mask[:], mask) and again.threshold == .8
 
-    with pytest.raises(InputError, match='is there already'):
-        mb.segment(volumes/'tomo.mrc', volumes/'mask.mrc', output=tmp_path/'found', min_size=500, **HOW)
-    other = mb.segment(volumes/'tomo.mrc', volumes/'mask.mrc', output=tmp_path/'found', min_size=400, threshold=.4, overwrite=True, **HOW)
-    assert other.threshold == .4 and 'steps' not in other.record
+    same = dict(tomo=str(volumes/'tomo.mrc'), mask=str(volumes/'mask.mrc'), output=str(tmp_path/'found'), min_size=400., **HOW)
+    assert kept_result(OneOptions(**same)).share == found.share
+    for other in (dict(min_size=500.), dict(threshold=.4), dict(mask=''), dict(output=str(tmp_path/'other'))):
+        assert kept_result(OneOptions(**same | other)) is None
 
 
 def test_a_folder_with_files_of_others_is_left_alone(found):

@@ -1,5 +1,5 @@
 "Painting by hand: the right voxels, undo, and a file that holds every stroke, also when the kernel is killed."
-import os, signal, subprocess, sys, time
+import os, signal, subprocess, sys
 
 import numpy as np
 import pytest
@@ -8,7 +8,6 @@ from conftest import ROOT
 from membrane_nb.browser import Browser, annotate, browse, linked, write_notebook
 from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo
-from membrane_nb.mask import Mask
 from membrane_nb.mrc import open_mrc, write_mrc
 from membrane_nb.painter import BACKGROUND, NOT_ANNOTATED, Annotation, annotation_path, ridge_cost, snap, stroke_voxels
 from membrane_nb.plain import phantom
