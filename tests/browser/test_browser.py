@@ -1,7 +1,10 @@
 "The browser and the painter, by mouse and keys, in JupyterLab: what changes on the screen, and on the disk."
-import io
-import time
+import io, json, os, shutil, socket, subprocess, sys, time, urllib.request
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
 
+import nbformat
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,22 +13,101 @@ from membrane_nb.mrc import open_mrc, write_mrc
 from membrane_nb.painter import stroke_voxels
 from membrane_nb.plain import phantom
 
+ROOT = Path(__file__).resolve().parents[2]
+SHOTS = ROOT/'build'/'browser' # the page at the end of each test, and the latencies
+CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+PATIENCE = int(os.environ.get('MEMBRANE_BROWSER', 0)) # seconds to wait for the page; a busy machine needs more
+
+
+def why_not():
+    "A few words where there is no browser; '' where these tests can run."
+    if not PATIENCE: return 'make test-browser runs these'
+    if not CHROMIUM: return 'no Chromium here (apt-get install chromium)'
+    if not find_spec('playwright'): return 'no Playwright here (pip install playwright)'
+    return ''
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or 'runs')
+
 CELLS = (
     "import membrane_nb as mb\nfrom membrane_nb.volume import open_volume",
     "b = mb.browse(open_volume('cell.mrc'), open_volume('prob.mrc'))\nb",
     "p = mb.annotate('cell.mrc', at=12)\np",
     "if p.paper.annotated: mb.train('cell.mrc', 'cell_annotation.mrc', init='pretrained', ignore_beyond=50, epochs=1, "
     "patches_per_epoch=2, patch=64, name='tuned', output='runs', device='cpu')",
+    "def blurred(name): # a probability, as noise\n    vol = open_volume(name)\n    return (vol[:] - vol[:].min()).astype('f4') / 200",
+    "small = mb.annotate('noise400.mrc')\nsmall",
+    "large = mb.annotate('noise1024.mrc')\nlarge",
+    "small_found = mb.browse(open_volume('noise400.mrc'), blurred('noise400.mrc'))\nsmall_found",
+    "large_found = mb.browse(open_volume('noise1024.mrc'), blurred('noise1024.mrc'))\nlarge_found",
 )
 
 
 @pytest.fixture(scope='module')
-def cell(lab, notebook):
+def lab(tmp_path_factory):
+    "The address of a JupyterLab, and its folder."
+    folder = tmp_path_factory.mktemp('lab')
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    env = os.environ | dict(PYTHONPATH=str(ROOT), JUPYTER_CONFIG_DIR=str(folder/'.config'), JUPYTER_DATA_DIR=str(folder/'.data'),
+        JUPYTER_RUNTIME_DIR=str(folder/'.runtime'), OMP_NUM_THREADS='1')
+    command = [sys.executable, '-m', 'jupyter', 'lab', '--no-browser', f'--port={port}', '--port-retries=0', '--allow-root', '--IdentityProvider.token=',
+        '--LabApp.news_url=None', '--LabApp.expose_app_in_browser=True', f'--ServerApp.root_dir={folder}']
+    with (folder/'lab.log').open('w') as log: server = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
+    url = f'http://127.0.0.1:{port}'
+    for _ in range(2 * PATIENCE):
+        try: urllib.request.urlopen(f'{url}/api/status'); break
+        except OSError: time.sleep(.5)
+        assert server.poll() is None, (folder/'lab.log').read_text()
+    yield url, folder
+    server.terminate()
+    server.wait(60)
+
+
+@pytest.fixture(scope='module')
+def page():
+    "An empty page of 1280 by 1000 pixels."
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox', '--disable-gpu'])
+        page = browser.new_page(viewport=dict(width=1280, height=1000))
+        page.set_default_timeout(PATIENCE * 1000)
+        yield page
+        browser.close()
+
+
+@pytest.fixture(autouse=True)
+def picture(request, page):
+    "Keep a picture of the page as a test leaves it."
+    yield
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS/f'{request.node.name}.png')
+
+
+READY = """() => { // a kernel is connected and waits
+  const kernel = window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel;
+  return kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
+}"""
+RUN_ALL = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
+
+def show(page, url, folder, name, cells):
+    "Write cells into a notebook, open it, and run all."
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    nb.metadata['kernelspec'] = dict(name='python3', display_name='Python 3')
+    nbformat.write(nb, folder/f'{name}.ipynb')
+    page.goto(f'{url}/doc/tree/{name}.ipynb')
+    page.wait_for_function(READY)
+    page.evaluate(RUN_ALL)
+
+
+@pytest.fixture(scope='module')
+def cell(lab, page):
     "A phantom of 24 slices in the folder of JupyterLab, with a probability, and a notebook that shows it."
     vol, msk, pixel = phantom((24, 192, 192), seed=5)
     write_mrc(lab[1]/'cell.mrc', vol, pixel)
     write_mrc(lab[1]/'prob.mrc', (msk * .8 + .1).astype(np.float32), pixel)
-    notebook('look_and_paint', *CELLS)
+    for side in (400, 1024): write_mrc(lab[1]/f'noise{side}.mrc', np.random.default_rng(0).integers(-99, 99, (16, side, side)).astype(np.int16), pixel)
+    show(page, *lab, 'look_and_paint', CELLS)
     return vol, msk, pixel
 
 
@@ -113,6 +195,53 @@ def test_planes_threshold_and_contrast(cell, page):
     assert shown.picture('zy').std() > 5 and shown.picture('xz').std() > 5
 
 
+SLIDE = """([root, value]) => { // from a move of the slider to the last pixel, ms
+  const slider = root.querySelector('[data-name=threshold]'), start = performance.now();
+  slider.value = value;
+  slider.dispatchEvent(new Event('input'));
+  return performance.now() - start;
+}"""
+
+def milliseconds(shown, act, done='answered', taken='ms', times=20):
+    "The median of what some moves took, from the event to the picture, as the page measures it."
+    found = []
+    for i in range(times):
+        before = shown.data(done)
+        act(i)
+        shown.page.wait_for_function('([e, name, before]) => e.getAttribute(`data-${name}`) !== before', arg=[shown.root.element_handle(), done, before])
+        found.append(float(shown.data(taken)))
+    return median(found)
+
+
+def test_latency(cell, page):
+    "A table of what a move takes; nothing is asserted of time, which is the machine's."
+    table = {}
+    for side, n in ((400, 2), (1024, 3)):
+        shown = Shown(page, n, side)
+        row = table[side] = {}
+        shown.plane().hover()
+        row['stroke'] = milliseconds(shown, lambda i: stroke(shown, side * .3 + i), 'painted', 'stroke-ms')
+        shown.root.focus()
+        row['key'] = milliseconds(shown, lambda i: shown.press('ArrowUp' if i % 2 else 'ArrowDown'))
+        row['contrast'] = milliseconds(shown, lambda i: shown.root.get_by_role('button', name='auto').click())
+        shown.press('t')
+        shown.quiet()
+        row['key, three planes'] = milliseconds(shown, lambda i: shown.press('ArrowUp' if i % 2 else 'ArrowDown'))
+        shown = Shown(page, n + 2, side)
+        row['threshold'] = median(page.evaluate(SLIDE, [shown.root.element_handle(), .3 + i / 50]) for i in range(20))
+    print(json.dumps(table, indent=1))
+    (SHOTS/'latency.json').write_text(json.dumps(table, indent=1))
+
+
+def stroke(shown, y):
+    "A short stroke of the brush."
+    shown.press('b')
+    shown.page.mouse.move(*shown.at(y, 50))
+    shown.page.mouse.down()
+    shown.page.mouse.move(*shown.at(y, 90), steps=3)
+    shown.page.mouse.up()
+
+
 def test_painting(cell, lab, page):
     vol, msk, pixel = cell
     folder = lab[1]
@@ -176,7 +305,8 @@ def test_painting(cell, lab, page):
     page.evaluate(KILL)
     page.wait_for_timeout(3000)
     assert np.array_equal(open_mrc(mask)[:], saved), 'a kernel that ends loses nothing'
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.wait_for_function(READY)
+    page.evaluate(RUN_ALL)
     weights = folder/'runs'/'tuned'/'weights.safetensors'
     for _ in range(240):
         if weights.exists(): break
