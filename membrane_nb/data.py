@@ -34,7 +34,7 @@ def resample_to(
     blank:Blank=None, # what holds no data; None: all is data
 )->tuple: # what the network should see, sentences for the reader
     "The volume, resampled where its voxels are finer or coarser than the network knows, up to threefold."
-    if zoom: return _zoomed(vol, zoom, f'{name}: as the parameter zoom says', blank)
+    if zoom: return _zoomed(vol, zoom, f'{name}: the network sees it at zoom {zoom:.2g}', blank)
     theirs = f'the {wanted:g} Å of the weights'
     if not wanted: return vol, []
     if not pixel:

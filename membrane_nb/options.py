@@ -132,7 +132,7 @@ Precision = Literal['auto', 'fp32', 'bf16', 'int8']
 
 class SegmentOptions(MaskOptions):
     "How tomograms are segmented, one or many."
-    weights: str = option('', 'weights.safetensors of a run, or a .pt state dict; empty: those that ship; raw: ours for raw pictures', where=True)
+    weights: str = option('', 'weights.safetensors of a run, or a .pt state dict; empty: those that ship', where=True)
     threshold: float = option(0., "probability from which a voxel is membrane; 0: the card's", 0, .999999)
     zoom: float = option(0., 'how much larger the network should see the tomogram; 0: as its voxel size says', 0, 4)
     tta: bool = option(False, 'average over the eight mirror images: slower, a little better')
@@ -161,7 +161,7 @@ class TrainOptions(MaskOptions):
     "How a network is trained on a tomogram, a manifest, or phantoms."
     tomo: str = option('', 'tomogram (MRC or OME-Zarr); empty, and no manifest: phantoms')
     mask: str = option('', 'its mask (same shape): 0 background, above 0 membrane')
-    init: str = option('', 'weights to start from (they settle k, base, norm, dims), or pretrained, raw: ours; by commas: the mean')
+    init: str = option('', 'weights to start from (they settle k, base, norm, dims), or pretrained: ours; by commas: the mean')
     epochs: int = option(5, 'passes over the patches; validation follows each', 1, 10**6)
     patches_per_epoch: int = option(20, 'patches drawn in an epoch', 1, 10**9)
     lr: float = option(1e-3, 'highest learning rate', 1e-12, 100)

@@ -37,8 +37,7 @@ from .split import PARTS, read_parts
 from .store import check_room, scratch_folder, volume_name
 from .summary import run_card, scores_in_words, show_history, show_validation
 from .unet import UNet
-from membrane_nb.weights import (find_weights, from_state, load_unet, mean_states, pretrained,
-    to_half)
+from .weights import (find_weights, from_state, load_unet, mean_states, to_half)
 
 # %% ../nbs/03_train.ipynb #aff26772
 def _all_tomos(
@@ -133,11 +132,11 @@ class Run:
 
 # %% ../nbs/03_train.ipynb #65d765bd
 def _weights_paths(
-    names:str, # weights, by commas: files, pretrained, raw; may be empty
+    names:str, # weights, by commas: files, or pretrained; may be empty
 )->list:
     "Where some weights lie."
     names = [name.strip() for name in names.split(',')]
-    return [pretrained() if name == 'pretrained' else find_weights(name) for name in names if name]
+    return [find_weights(name) for name in names if name]
 
 def _open_states(
     names:str,       # weights, by commas
@@ -158,7 +157,7 @@ def _open_states(
     return states, seen
 
 def _open_weights(
-    init:str, # weights to start from, by commas: files, pretrained, raw; may be empty
+    init:str, # weights to start from, by commas: files, or pretrained; may be empty
 )->tuple: # the network, the card of the first, what all have seen; None, {} and [] where there is none
     "Read the weights to start from, the mean of several, and their history."
     states, seen = _open_states(init)

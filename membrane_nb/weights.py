@@ -155,21 +155,20 @@ def _check_answer(
     raise InputError(f'{path}: {found}; wanted the weights of a trained network')
 
 # %% ../nbs/toolbox/29_weights.ipynb #1eeb19be
-def pretrained(
-    name:str='', # empty: those for any tomogram; raw: those for raw, noisy pictures
-)->Path: # weights.safetensors, its card beside it
-    "Weights that ship with the package; one installed without them raises `InputError`."
-    path = Path(find_spec('membrane_nb').origin).parent/'pretrained'/name/'weights.safetensors'
+def pretrained()->Path: # weights.safetensors, its card beside it
+    "The weights that ship with the package; one installed without them raises `InputError`."
+    path = Path(find_spec('membrane_nb').origin).parent/'pretrained'/'weights.safetensors'
     if path.is_file(): return path
     wanted = 'the weights that ship with the package, or other weights by name'
     raise InputError(f'{path}: no such file; wanted {wanted}')
 
 def find_weights(
-    given:str|Path, # .safetensors or .pt; raw, or empty: those that ship
+    given:str|Path, # .safetensors or .pt; pretrained, or empty: those that ship
 )->Path:
-    "The file of the weights that a user names."
-    if str(given) in ('', 'raw'): return pretrained(str(given))
-    return expanded(given)
+    "The file of the weights that a user names; the second set of version 0.2, `raw`, raises `InputError`."
+    if str(given) in ('', 'pretrained'): return pretrained()
+    if str(given) != 'raw': return expanded(given)
+    raise InputError('weights raw: no longer ship; wanted pretrained, which has seen raw pictures, too')
 
 # %% ../nbs/toolbox/29_weights.ipynb #211bedc4
 def mean_states(

@@ -12,7 +12,7 @@ from membrane_nb.weights import pretrained
 
 PAGES = {'00_data': LookOptions, '01_sampler': LookOptions, '02_unet': LookOptions, '03_train': TrainOptions, '04_infer': OneOptions, 'more/04_many': ManyOptions}
 RECIPES = sorted(str(path.relative_to(ROOT/'recipes')) for path in (ROOT/'recipes').rglob('*.yaml'))
-OURS = 'pretrained/', 'real.yaml' # recipes of the weights that ship
+OURS = 'pretrained/', # recipes of the weights that ship
 
 
 def parameters(page):
