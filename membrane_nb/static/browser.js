@@ -173,7 +173,8 @@ class Browser {
     this.outline = false;
     this.three = this.info.three;
     this.mean = 1;
-    this.scale = 0; // pixels of the screen a voxel; 0: to be fitted
+    this.scale = 1; // pixels of the screen a voxel
+    this.fits = true; // all is seen, until somebody zooms or moves
     this.ratio = window.devicePixelRatio || 1;
     this.tool = this.info.paint ? 'line' : 'look';
     this.points = []; // y, x of the stroke or line that is being drawn
@@ -222,7 +223,7 @@ class Browser {
       make('label', {}, 'z', this.slider, this.number), this.threes,
       make('label', { title: 'show the mean of so many slices' }, 'mean of', mean),
       this.histogram, button('auto', 'contrast of the 1st and 99th percentile', () => this.setLimits(this.info.auto)),
-      button('fit', 'see all of it (0); zoom with Ctrl and the wheel, + and -', () => { this.scale = 0; this.layout(); }));
+      button('fit', 'see all of it (0); zoom with Ctrl and the wheel, + and -', () => this.fit()));
     if (this.info.found || this.info.paint) {
       bar.append(check('overlay', 'show the mask (o)'), check('outline', 'its edge alone'),
         make('label', {}, 'opacity', range('opacity', 1, .05, () => this.recolour())),
@@ -369,8 +370,7 @@ class Browser {
 
   toggleThree() {
     this.three = !this.three;
-    this.scale = 0;
-    this.layout();
+    this.fit();
     this.ask();
   }
 
@@ -388,7 +388,7 @@ class Browser {
       Object.assign(plane.canvas.style, { width: `${w}px`, height: `${h}px` });
     }
     this.fitted = scale * this.ratio;
-    if (!this.scale) {
+    if (this.fits) {
       this.scale = this.fitted;
       for (const axis of 'xyz') this.centre[axis] = (this.size[axis] - 1) / 2;
     }
@@ -396,8 +396,11 @@ class Browser {
     this.draw();
   }
 
+  fit() { this.fits = true; this.layout(); }
+
   zoom(factor, plane = this.planes[0], place = null) {
     const [u, v] = place ?? [this.centre[plane.right], this.centre[plane.up]], before = this.scale;
+    this.fits = false;
     this.scale = Math.max(this.fitted / 2, Math.min(40 * this.ratio, this.scale * factor));
     const moved = 1 - before / this.scale; // the voxel under the mouse stays there
     this.centre[plane.right] += (u - this.centre[plane.right]) * moved;
@@ -493,6 +496,7 @@ class Browser {
     plane.canvas.onpointermove = (e) => {
       moved ||= Math.hypot(e.clientX - start[0], e.clientY - start[1]) > 3;
       if (!moved) return;
+      this.fits = false;
       this.centre[plane.right] -= e.movementX * this.ratio / this.scale;
       this.centre[plane.up] += e.movementY * this.ratio / this.scale;
       this.draw();
@@ -560,7 +564,7 @@ class Browser {
     const acts = {
       ArrowUp: () => this.go({ z: z + 1 }), ArrowRight: () => this.go({ z: z + 1 }), PageUp: () => this.go({ z: z + 10 }), End: () => this.go({ z: this.size.z - 1 }),
       ArrowDown: () => this.go({ z: z - 1 }), ArrowLeft: () => this.go({ z: z - 1 }), PageDown: () => this.go({ z: z - 10 }), Home: () => this.go({ z: 0 }),
-      '+': () => this.zoom(1.25), '-': () => this.zoom(.8), 0: () => { this.scale = 0; this.layout(); },
+      '+': () => this.zoom(1.25), '-': () => this.zoom(.8), 0: () => this.fit(),
       t: () => this.toggleThree(), o: () => press('overlay'), n: () => this.jump(1), p: () => this.jump(-1),
     };
     if (this.info.paint) {
