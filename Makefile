@@ -1,11 +1,11 @@
-# make demo | test | test-browser | mutants | lab | docs | bench | fuzz | env | constraints | clean
+# make demo | test | test-browser | test-copick | mutants | lab | docs | bench | fuzz | env | constraints | clean
 PYTHON ?= python3
 BIN := .venv/bin
 # threads that wait do not keep a busy processor from working; large pages for torch
 export OMP_WAIT_POLICY := PASSIVE
 export THP_MEM_ALLOC_ENABLE := 1
 
-.PHONY: env demo test test-browser mutants lab docs bench fuzz constraints clean
+.PHONY: env demo test test-browser test-copick mutants lab docs bench fuzz constraints clean
 
 env: .venv/ready
 
@@ -30,6 +30,12 @@ test: env
 # JupyterLab in Debian's Chromium (apt-get install chromium); skipped where there is none; pictures of what failed in build/browser
 test-browser: env
 	MEMBRANE_BROWSER=90 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -q -rs -p no:xdist
+
+# what `membrane export FOLDER copick` writes, read by copick itself; copick wants zarr below 3, so it has an environment of its own
+test-copick: env
+	$(PYTHON) -m venv build/copick && build/copick/bin/pip install -qq 'copick>=1.31,<2'
+	$(BIN)/python benchmarks/copick_reads.py write build/copick_project
+	build/copick/bin/python benchmarks/copick_reads.py read build/copick_project
 
 # breaks every page on purpose and prints what no lesson or test notices; half an hour
 mutants: env

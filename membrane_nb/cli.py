@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import get_args
 
 from .checks import InputError
-from membrane_nb.options import (ManyOptions, MaskOptions, OneOptions, PaintOptions, RecipeOptions, TrainOptions,
-    check_names)
+from .options import (ConvertOptions, ExportOptions, FetchOptions, ManyOptions,
+    MaskOptions, OneOptions, PaintOptions, RecipeOptions, TrainOptions, check_names)
 
 # %% ../nbs/more/05_cli.ipynb #1d4e814c
 @contextmanager
@@ -67,10 +67,11 @@ def _parser(
     purpose:str,  # a sentence
     named:str,    # help for the words before the options
     groups:dict,  # title to fields of a model; a field stands in the first group that has it
+    what:str='TOMOGRAM ...', # stands for these words
 )->_Parser:
     "A parser with an option for each field; only what a user names comes back."
-    parser = _Parser(prog, f'{prog} TOMOGRAM ... --OPTION VALUE ...', purpose, allow_abbrev=False)
-    parser.add_argument('tomogram', nargs='*', help=named)
+    parser = _Parser(prog, f'{prog} {what} --OPTION VALUE ...', purpose, allow_abbrev=False)
+    parser.add_argument('tomogram', nargs='*', metavar=what.split()[0], help=named)
     there = set()
     for title, fields in groups.items():
         _add_options(parser.add_argument_group(title), {n: f for n, f in fields.items() if n not in there})
@@ -183,6 +184,58 @@ def _is_first()->bool:
     "Whether this is the only process, or the first of those that torchrun started."
     return os.environ.get('RANK', '0') == '0'
 
+# %% ../nbs/more/05_cli.ipynb #c3305de3
+def _two_names(
+    parser:_Parser,
+    words:list,   # of the command line
+    fields:dict,  # name to field: what may be named
+    names:tuple,  # of the two options that stand first, without their names
+)->dict: # what the user named
+    "The options of a command that begins with two names."
+    given = _read(parser, words, fields)
+    named = given.pop('tomogram')
+    if len(named) > 2: raise InputError(f'found {named[2]!r}; wanted two names, and then options')
+    given |= dict(zip(names, named))
+    for name in names:
+        if not given.get(name): raise InputError(f'parameter {name}: found nothing; wanted {fields[name].description}')
+    return given
+
+def _export(
+    prog:str,   # the command, for its help
+    words:list, # that follow it
+):
+    "Write what napari, ChimeraX, IMOD, RELION-5 or copick opens."
+    fields = ExportOptions.model_fields
+    parser = _parser(prog, _export.__doc__, 'a folder of membrane segment, and a program', {'export': fields}, 'FOLDER PROGRAM')
+    given = _two_names(parser, words, fields, ('folder', 'program'))
+    from membrane_nb.handover import export
+    export(given.pop('folder'), **given)
+
+def _convert(
+    prog:str,   # the command, for its help
+    words:list, # that follow it
+):
+    "Make a mask of what was drawn in another program."
+    fields = ConvertOptions.model_fields
+    parser = _parser(prog, _convert.__doc__, 'the labels, and the tomogram they were drawn on', {'convert': fields}, 'LABELS TOMOGRAM')
+    given = _two_names(parser, words, fields, ('labels', 'tomo'))
+    from membrane_nb.handover import convert
+    convert(**given)
+
+# %% ../nbs/more/05_cli.ipynb #fe7c0005
+def _fetch(
+    prog:str,   # the command, for its help
+    words:list, # that follow it
+):
+    "Fetch an annotated tomogram of the CryoET Data Portal by the number of its run."
+    fields = FetchOptions.model_fields
+    parser = _parser(prog, _fetch.__doc__, 'the run: 14122, or 14122/ID for one tomogram or annotation of it', {'files': fields}, 'RUN')
+    given = _read(parser, words, fields)
+    named = given.pop('tomogram')
+    if len(named) != 1: raise InputError(f'found {len(named)} names; wanted the number of one run, as in {prog} 14122')
+    from membrane_nb.portal import fetch
+    print(fetch(named[0], **given), flush=True)
+
 # %% ../nbs/more/05_cli.ipynb #32000021
 def _annotate(
     prog:str,   # the command, for its help
@@ -200,7 +253,7 @@ def _annotate(
     subprocess.run([sys.executable, '-m', 'jupyter', 'lab', '--LabApp.news_url=None', str(notebook)])
 
 # %% ../nbs/more/05_cli.ipynb #32000014
-_COMMANDS = dict(segment=_segment, train=_train, annotate=_annotate)
+_COMMANDS = dict(segment=_segment, train=_train, annotate=_annotate, fetch=_fetch, export=_export, convert=_convert)
 
 def _run(
     prog:str,   # as it is called: membrane segment

@@ -42,6 +42,7 @@ class Result:
         names = sorted(path.name for path in self.folder.iterdir() if path.name[0] != '.')
         found = f'{self.share:.2%} of the voxels are membrane'
         if 'dice' in self.scores: found += f', Dice {self.scores["dice"]:.3f}'
+        if self.scores and self.tomo.labels: found += f' against labels made {self.tomo.labels.maker}'
         return f'{self.folder}: {", ".join(names)}\n{found}'
 
     def _repr_html_(self):

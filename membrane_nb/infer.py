@@ -28,6 +28,7 @@ from .options import MaskOptions, OneOptions, SegmentOptions
 from .page import output_root
 from .pieces import Pieces, min_piece
 from .plain import phantom
+from .portal import with_files
 from .pyramid import new_zarr
 from .results import Results, library_commit, versions
 from .store import Volume, check_room, scratch, scratch_folder, volume_name
@@ -180,6 +181,7 @@ def _record(
     asked = what_decides(options, weights)
     return dict(
         asked=asked, tomogram=tomo.name, voxels=tomo.voxels, mask=tomo.msk.voxels if tomo.msk else '',
+        labels=tomo.labels and tomo.labels.model_dump(),
         shape=list(tomo.vol.shape), pixel=tomo.pixel, seen_shape=list(tomo.resampled.shape),
         scale=tomo.scale.numbers(), blank=tomo.blank.share,
         weights=weights.name, weights_sha256=asked['weights_sha256'],
@@ -203,6 +205,7 @@ def open_job(
     weights = find_weights(options.weights)
     net = fuse_batchnorm(load_unet(weights)).to(place)
     card = read_card(weights)
+    options = with_files(options)
     folder = Path(options.output or _default_folder(options.tomo, root))
     inputs = [path for path in (options.tomo, options.mask, weights) if path]
     results = Results(folder, inputs, bool(options.output), options.overwrite)
@@ -244,17 +247,19 @@ def _score(self:Job,
     self.share, self.scores = score_mask(msk, self.tomo)
 
 @patch
-def scored(self:Job)->list: # a sentence or none
+def scored(self:Job)->list: # sentences
     "What the scores are of, where that is not the whole tomogram with its membrane."
     msk = self.tomo.msk
     if msk is None: return []
     if not msk.rows.any():
         share = self.scores['false_positive_share']
         return [f'{msk.name}: holds no membrane, so Dice is not defined; {share:.2%} of its voxels were found to be membrane']
+    labels = self.tomo.labels
+    said = [f'{msk.name}: scored against labels made {labels.maker}'] if labels else []
     n = len(msk.annotated)
-    if n == len(msk): return []
+    if n == len(msk): return said
     noun = 'slice' if n == 1 else 'slices'
-    return [f'{msk.name}: scored on {n} annotated {noun}: {slices_in_words(msk.annotated)}']
+    return [*said, f'{msk.name}: scored on {n} annotated {noun}: {slices_in_words(msk.annotated)}']
 
 # %% ../nbs/04_infer.ipynb #efd33ee3
 class _Answer:
