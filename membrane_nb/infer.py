@@ -377,6 +377,7 @@ def kept_result(
     root:str|Path='',   # where a folder without a name goes; empty: output/ of the repository
 )->Result|None: # None: there is none, or it was made otherwise
     "The result whose threshold was kept by hand, if this very job made it."
+    options = with_files(options)
     folder = Path(options.output or _default_folder(options.tomo, root))
     record = record_of(folder)
     if not kept_in_words(record): return None
