@@ -195,53 +195,6 @@ def test_planes_threshold_and_contrast(cell, page):
     assert shown.picture('zy').std() > 5 and shown.picture('xz').std() > 5
 
 
-SLIDE = """([root, value]) => { // from a move of the slider to the last pixel, ms
-  const slider = root.querySelector('[data-name=threshold]'), start = performance.now();
-  slider.value = value;
-  slider.dispatchEvent(new Event('input'));
-  return performance.now() - start;
-}"""
-
-def milliseconds(shown, act, done='answered', taken='ms', times=20):
-    "The median of what some moves took, from the event to the picture, as the page measures it."
-    found = []
-    for i in range(times):
-        before = shown.data(done)
-        act(i)
-        shown.page.wait_for_function('([e, name, before]) => e.getAttribute(`data-${name}`) !== before', arg=[shown.root.element_handle(), done, before])
-        found.append(float(shown.data(taken)))
-    return median(found)
-
-
-def test_latency(cell, page):
-    "A table of what a move takes; nothing is asserted of time, which is the machine's."
-    table = {}
-    for side, n in ((400, 2), (1024, 3)):
-        shown = Shown(page, n, side)
-        row = table[side] = {}
-        shown.root.focus() # JupyterLab has keys of its own
-        row['stroke'] = milliseconds(shown, lambda i: stroke(shown, side * .3 + i), 'painted', 'stroke-ms')
-        shown.root.focus()
-        row['key'] = milliseconds(shown, lambda i: shown.press('ArrowUp' if i % 2 else 'ArrowDown'))
-        row['contrast'] = milliseconds(shown, lambda i: shown.root.get_by_role('button', name='auto').click())
-        shown.press('t')
-        shown.quiet()
-        row['key, three planes'] = milliseconds(shown, lambda i: shown.press('ArrowUp' if i % 2 else 'ArrowDown'))
-        shown = Shown(page, n + 2, side)
-        row['threshold'] = median(page.evaluate(SLIDE, [shown.root.element_handle(), .3 + i / 50]) for i in range(20))
-    print(json.dumps(table, indent=1))
-    (SHOTS/'latency.json').write_text(json.dumps(table, indent=1))
-
-
-def stroke(shown, y):
-    "A short stroke of the brush."
-    shown.press('b')
-    shown.page.mouse.move(*shown.at(y, 50))
-    shown.page.mouse.down()
-    shown.page.mouse.move(*shown.at(y, 90), steps=3)
-    shown.page.mouse.up()
-
-
 def test_painting(cell, lab, page):
     vol, msk, pixel = cell
     folder = lab[1]
@@ -312,3 +265,49 @@ def test_painting(cell, lab, page):
         if weights.exists(): break
         time.sleep(.5)
     assert weights.exists(), 'fine-tuning takes the mask up'
+
+
+SLIDE = """([root, value]) => { // from a move of the slider to the last pixel, ms
+  const slider = root.querySelector('[data-name=threshold]'), start = performance.now();
+  slider.value = value;
+  slider.dispatchEvent(new Event('input'));
+  return performance.now() - start;
+}"""
+
+def milliseconds(shown, act, done='answered', taken='ms', times=20):
+    "The median of what some moves took, from the event to the picture, as the page measures it."
+    found = []
+    for i in range(times):
+        before = shown.data(done)
+        act(i)
+        shown.page.wait_for_function('([e, name, before]) => e.getAttribute(`data-${name}`) !== before', arg=[shown.root.element_handle(), done, before])
+        found.append(float(shown.data(taken)))
+    return median(found)
+
+
+def test_latency(cell, page):
+    "A table of what a move takes; nothing is asserted of time, which is the machine's."
+    table = {}
+    for side, n in ((400, 2), (1024, 3)):
+        shown = Shown(page, n, side)
+        row = table[side] = {}
+        row['stroke'] = milliseconds(shown, lambda i: stroke(shown, side * .3 + i), 'painted', 'stroke-ms')
+        shown.root.focus()
+        row['key'] = milliseconds(shown, lambda i: shown.press('ArrowUp' if i % 2 else 'ArrowDown'))
+        row['contrast'] = milliseconds(shown, lambda i: shown.root.get_by_role('button', name='auto').click())
+        shown.press('t')
+        shown.quiet()
+        row['key, three planes'] = milliseconds(shown, lambda i: shown.press('ArrowUp' if i % 2 else 'ArrowDown'))
+        shown = Shown(page, n + 2, side)
+        row['threshold'] = median(page.evaluate(SLIDE, [shown.root.element_handle(), .3 + i / 50]) for i in range(20))
+    print(json.dumps(table, indent=1))
+    (SHOTS/'latency.json').write_text(json.dumps(table, indent=1))
+
+
+def stroke(shown, y):
+    "A short stroke of the brush."
+    shown.root.get_by_role('button', name='brush').click()
+    shown.page.mouse.move(*shown.at(y, 50))
+    shown.page.mouse.down()
+    shown.page.mouse.move(*shown.at(y, 90), steps=3)
+    shown.page.mouse.up()
