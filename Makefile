@@ -1,11 +1,11 @@
-# make demo | test | test-copick | mutants | lab | docs | bench | fuzz | env | constraints | clean
+# make demo | test | test-browser | test-copick | mutants | lab | docs | bench | fuzz | env | constraints | clean
 PYTHON ?= python3
 BIN := .venv/bin
 # threads that wait do not keep a busy processor from working; large pages for torch
 export OMP_WAIT_POLICY := PASSIVE
 export THP_MEM_ALLOC_ENABLE := 1
 
-.PHONY: env demo test test-copick mutants lab docs bench fuzz constraints clean
+.PHONY: env demo test test-browser test-copick mutants lab docs bench fuzz constraints clean
 
 env: .venv/ready
 
@@ -26,6 +26,10 @@ demo: env
 # two processes of one thread each; the one that has nothing left takes from the other
 test: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist worksteal
+
+# JupyterLab in Debian's Chromium (apt-get install chromium); skipped where there is none; pictures of what failed in build/browser
+test-browser: env
+	MEMBRANE_BROWSER=90 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -q -rs -p no:xdist
 
 # what `membrane export FOLDER copick` writes, read by copick itself; copick wants zarr below 3, so it has an environment of its own
 test-copick: env

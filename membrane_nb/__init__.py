@@ -8,7 +8,7 @@ from importlib import import_module
 
 _ROOMS = dict( # name to the module that it comes from, which is loaded when the name is used
     open_tomogram='data', segment='infer', segment_many='many', train='training', phantom='plain', fetch='portal',
-    show_slices='view', show_ortho='view', browse='view', show_surface='view',
+    browse='browser', annotate='browser', show_slices='view', show_ortho='view', show_surface='view',
     scores='metrics', export='handover', convert='handover', Tomo='data', InputError='checks')
 
 __all__ = [*_ROOMS]

@@ -6,14 +6,15 @@
 __all__ = ['membrane', 'membrane_infer']
 
 # %% ../nbs/more/05_cli.ipynb #32000004
-import argparse, os, signal, sys, time, warnings
+import argparse, os, signal, subprocess, sys, time, warnings
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
 from .checks import InputError
 from .options import (ConvertOptions, ExportOptions, FetchOptions, ManyOptions,
-    MaskOptions, OneOptions, RecipeOptions, TrainOptions, check_names)
+    MaskOptions, OneOptions, PaintOptions, RecipeOptions, TrainOptions, check_names)
 
 # %% ../nbs/more/05_cli.ipynb #1d4e814c
 @contextmanager
@@ -235,8 +236,24 @@ def _fetch(
     from membrane_nb.portal import fetch
     print(fetch(named[0], **given), flush=True)
 
+# %% ../nbs/more/05_cli.ipynb #32000021
+def _annotate(
+    prog:str,   # the command, for its help
+    words:list, # that follow it
+):
+    "Paint a mask of a tomogram in JupyterLab."
+    fields = PaintOptions.model_fields
+    given = _read(_parser(prog, _annotate.__doc__, 'a tomogram', dict(painting=fields)), words, fields)
+    given['tomo'] = _one_name(given.pop('tomogram'), given.pop('tomo', ''))
+    if not find_spec('jupyterlab'):
+        raise InputError("JupyterLab is not installed; wanted it to paint in (pip install 'membrane_nb[lab]')")
+    from membrane_nb.browser import write_notebook
+    notebook = write_notebook(**given)
+    print(f'{notebook}: run its cells, from above', flush=True)
+    subprocess.run([sys.executable, '-m', 'jupyter', 'lab', '--LabApp.news_url=None', str(notebook)])
+
 # %% ../nbs/more/05_cli.ipynb #32000014
-_COMMANDS = dict(segment=_segment, train=_train, fetch=_fetch, export=_export, convert=_convert)
+_COMMANDS = dict(segment=_segment, train=_train, annotate=_annotate, fetch=_fetch, export=_export, convert=_convert)
 
 def _run(
     prog:str,   # as it is called: membrane segment

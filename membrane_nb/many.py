@@ -21,6 +21,7 @@ from .card import check_record
 from .checks import InputError, expanded, progress, read_json, read_text, say
 from .devices import pick_device
 from .engine import check_engine
+from .found import kept_in_words
 from .infer import Job, open_job, what_decides
 from .options import ManyOptions, SegmentOptions, present_names
 from .page import as_html, output_root
@@ -301,7 +302,7 @@ def find_finished(self:Many):
         try: why = _why_other(record, item, self.asked)
         except InputError: continue # its worker will say what is wrong with the tomogram
         if why: others.append(f'{folder}: {why}')
-        elif not wrong: self.rows.append(row_of_record(item, 'skipped', record, 'was finished before'))
+        elif not wrong: self.rows.append(row_of_record(item, 'skipped', record, kept_in_words(record) or 'was finished before'))
     if not others: return
     also = f' ({len(others) - 1} more like it)' if len(others) > 1 else ''
     raise InputError(f'{others[0]}{also}; wanted overwrite=True, or another output')

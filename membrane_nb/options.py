@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VOXEL_SIZES', 'LINE', 'Contrast', 'Empty', 'Precision', 'Program', 'option', 'Options', 'check_names', 'in_words',
-           'MaskOptions', 'LookOptions', 'SegmentOptions', 'OneOptions', 'ManyOptions', 'ExportOptions',
+           'MaskOptions', 'LookOptions', 'PaintOptions', 'SegmentOptions', 'OneOptions', 'ManyOptions', 'ExportOptions',
            'ConvertOptions', 'TrainOptions', 'RecipeOptions', 'FetchOptions', 'present_names', 'options_of']
 
 # %% ../nbs/toolbox/02_options.ipynb #7a154d43
@@ -119,6 +119,11 @@ class LookOptions(MaskOptions):
     "One tomogram and its mask."
     tomo: str = option('', 'tomogram (MRC or OME-Zarr); empty: a phantom', where=True)
     mask: str = option('', 'its mask; empty: none', where=True)
+
+class PaintOptions(LookOptions):
+    "A tomogram, and the mask that is painted on it."
+    mask: str = option('', 'the mask that is painted; empty: NAME_annotation.mrc beside the tomogram', where=True)
+    found: str = option('', 'a mask or a probability that a slice starts from; empty: background', where=True)
 
 # %% ../nbs/toolbox/02_options.ipynb #5f915cdd
 _Format = Literal['mrc', 'zarr']

@@ -8,12 +8,13 @@ from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo
 from membrane_nb.split import read_parts, _split_few
 from membrane_nb.infer import open_job
+from membrane_nb.browser import browse
 from membrane_nb.lines import only_near
 from membrane_nb.mask import Mask, slices_in_words
 from membrane_nb.placement import _Move, measure_placement
 from membrane_nb.plain import phantom, random_phantom
 from membrane_nb.sampler import Patches
-from membrane_nb.view import browse, show_errors, show_ortho, show_slices
+from membrane_nb.view import show_errors, show_ortho, show_slices
 from membrane_nb.mrc import write_mrc
 from membrane_nb.pyramid import write_zarr
 from membrane_nb.volume import open_volume
@@ -376,8 +377,8 @@ def test_views_open_on_annotated_slices(cell):
     titles = lambda fig: [ax.get_title() for ax in fig.axes]
     assert titles(show_slices(vol, mask)) == ['z = 3', 'z = 9', 'z = 20'] and titles(show_slices(vol, mask, n=1)) == ['z = 9']
     assert [t.split(':')[0] for t in titles(show_errors(vol, msk, mask))] == ['z = 3', 'z = 9', 'z = 20']
-    assert browse(vol, mask).children[0].children[0].value == 9 and browse(vol, msk).children[0].children[0].value == 12
-    assert titles(show_ortho(vol, mask))[0] == 'xy, z = 9' and browse(vol, msk, at=5).children[0].children[0].value == 5
+    assert browse(vol, mask).at[0] == 9 and browse(vol, msk).at[0] == 12
+    assert titles(show_ortho(vol, mask))[0] == 'xy, z = 9' and browse(vol, msk, at=5).at[0] == 5
     assert Tomo(vol, few_slices(msk, [3, 9, 20])).middle == 9 and Tomo(vol).middle == Tomo(vol, msk).middle == 12
 
 
