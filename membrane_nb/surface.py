@@ -22,7 +22,8 @@ def ridge_points(
     pixel:float,    # Å
 )->tuple: # places (n, 3) z y x in voxels; normals (n, 3) z y x, of either sign
     "Where the middle of a mask passes through a voxel, to a part of a voxel, and its normal there."
-    soft = gaussian_filter(msk.astype(np.float32), max(20 / pixel, .8))
+    blur = max(15 / pixel, .8) # voxels
+    soft = gaussian_filter(msk.astype(np.float32), blur)
     slopes = np.gradient(soft)
     voxels = np.argwhere(msk)
     at = tuple(voxels.T)
@@ -30,11 +31,11 @@ def ridge_points(
     second = [np.stack([b[at] for b in np.gradient(s)], 1) for s in slopes]
     bends, axes = np.linalg.eigh(np.stack(second, 1)) # rising; (n, 3), (n, 3, 3)
     normals = axes[:, :, 0]
-    sharpest = np.minimum(bends[:, 0], -1e-6)
-    along = -(slope * normals).sum(1) / sharpest
-    shift = along[:, None] * normals
-    crossed = (bends[:, 0] < -1e-6) & (np.abs(shift).max(1) <= .5)
-    return (voxels + shift)[crossed], normals[crossed]
+    sharp = bends[:, 0] < -.11 / blur**2 # 0.4 of what a band of 4.4 nm has
+    along = -(slope * normals).sum(1)[sharp] / bends[sharp, 0]
+    shift = along[:, None] * normals[sharp]
+    crossed = np.abs(shift).max(1) <= .5
+    return (voxels[sharp] + shift)[crossed], normals[sharp][crossed]
 
 # %% ../nbs/toolbox/42_surface.ipynb #41427997
 def _main_direction(
@@ -122,7 +123,8 @@ def _shift_of(
     bands = bands - bands.mean(0)
     bands = bands / np.linalg.norm(bands, axis=0)
     centred = profiles - profiles.mean(1, keepdims=True)
-    return offsets[np.argmin(centred @ bands, axis=1)]
+    likely = np.exp(-(offsets / 1.2)**2 / 2) # another membrane may lie 5 nm away
+    return offsets[np.argmin((centred @ bands - 1e-9) * likely, axis=1)]
 
 # %% ../nbs/toolbox/42_surface.ipynb #24bf7b71
 def _with_neighbours(
