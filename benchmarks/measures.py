@@ -56,12 +56,12 @@ def spike_rows(n=20):
     for i in range(n):
         cnr, seed = float(np.exp(rng.uniform(np.log(.3), np.log(2)))), FIRST * 1000 + i
         if i < len(rows): continue
-        vol, msk, pixel = phantom((64, 176, 176), seed, cnr=cnr, cell=dict(fill=.03))
+        vol, msk, pixel = phantom((52, 160, 160), seed, cnr=cnr, cell=dict(fill=.03))
         path = FOLDER/'phantom.mrc'
         write_mrc(path, vol, pixel)
         found = segment(path, output=str(FOLDER/'found'), overwrite=True, contrast='dark')
         hit = found.mask[:] == 1
-        try: seen = look_for_spikes(vol, hit, pixel, n=20, contrast='dark')
+        try: seen = look_for_spikes(vol, hit, pixel, n=12, contrast='dark')
         except ValueError: seen = None # no room
         row = dict(seed=seed, cnr=cnr, true=float(hit[msk == 1].mean()))
         if seen: row |= dict(predicted=seen.recall, spikes=len(seen.parts), found=seen.found, by_tilt=seen.by_tilt)

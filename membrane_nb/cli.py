@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 from .checks import InputError
-from membrane_nb.options import (ManyOptions, MaskOptions, OneOptions, RecipeOptions, TrainOptions,
+from membrane_nb.options import (ManyOptions, MaskOptions, MeasureOptions, OneOptions, RecipeOptions, TrainOptions,
     check_names)
 
 # %% ../nbs/more/05_cli.ipynb #1d4e814c
@@ -182,8 +182,23 @@ def _is_first()->bool:
     "Whether this is the only process, or the first of those that torchrun started."
     return os.environ.get('RANK', '0') == '0'
 
+# %% ../nbs/more/05_cli.ipynb #15027d75
+def _measure(
+    prog:str,   # the command, for its help
+    words:list, # that follow it
+):
+    "Measure the membranes of a segmentation: thickness, area, curvature, distances."
+    fields = MeasureOptions.model_fields
+    parser = _parser(prog, _measure.__doc__, 'folder of a segmentation', dict(measuring=fields))
+    parser.usage = f'{prog} FOLDER --OPTION VALUE ...'
+    given = _read(parser, words, fields)
+    named = [name for name in (*given.pop('tomogram'), given.pop('found', '')) if name]
+    if len(named) != 1: raise InputError(f'found {len(named)} folders; wanted one, of membrane segment')
+    from membrane_nb.measuring import measure
+    print(measure(named[0], **given), flush=True)
+
 # %% ../nbs/more/05_cli.ipynb #32000014
-_COMMANDS = dict(segment=_segment, train=_train)
+_COMMANDS = dict(segment=_segment, train=_train, measure=_measure)
 
 def _run(
     prog:str,   # as it is called: membrane segment
