@@ -3,7 +3,6 @@
 Writes output/measures/known.json and spikes.json, which nbs/evidence/04_measures.ipynb shows. What is there already is kept.
 """
 import json, sys
-from pathlib import Path
 
 import numpy as np
 

@@ -18,7 +18,6 @@ from scipy.ndimage import label
 from scipy.spatial import cKDTree
 
 from .checks import InputError, expanded, read_json, read_text, say
-from .data import Tomo
 from .options import MeasureOptions
 from .page import as_html
 from .results import Results
