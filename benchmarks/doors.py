@@ -60,8 +60,8 @@ def make_int8(at, state):
     at.mkdir()
     save_file(state, at/'weights.safetensors')
     slabs = np.random.default_rng(0).normal(size=(3, 1, 3, 32, 32)).astype(np.float32)
-    engine.calibration_slabs = lambda k: list(slabs) # the true ones take a minute
-    engine.make_int8(at/'weights.safetensors', at/engine.int8_path(at/'weights.safetensors').name)
+    engine._slabs_of_phantoms = lambda k: list(slabs) # the true ones take a minute
+    engine.make_int8(at/'weights.safetensors', at/engine._int8_path(at/'weights.safetensors').name)
 
 # ---- what users do
 

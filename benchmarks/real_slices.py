@@ -8,7 +8,7 @@ NAME_image (y, x) uint8, NAME_line and NAME_ignore (y, x) bool, and NAME_group. 
 painted over before the lines were drawn is still in the pictures `yeast` and `dense_body` that are built here.
 The same pictures lie beside it as NAME.mrc and NAME_line.mrc (1 a line, 2 not decided), with manifest.csv, which 03_train reads:
 
-    papermill nbs/03_train.ipynb out.ipynb -f recipes/real.yaml -r manifest FOLDER/manifest.csv
+    papermill nbs/03_train.ipynb out.ipynb -f recipes/pretrained/9_real.yaml -r manifest FOLDER/manifest.csv
 """
 import argparse, hashlib, io, json, sys
 from pathlib import Path

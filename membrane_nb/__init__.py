@@ -7,7 +7,7 @@ __version__ = "0.2.0"
 from importlib import import_module
 
 _ROOMS = dict( # name to the module that it comes from, which is loaded when the name is used
-    open_tomogram='data', segment='infer', segment_many='many', train='training', measure='measuring', phantom='plain',
+    open_tomogram='data', segment='infer', segment_many='many', train='training', measure='measuring', phantom='plain', fetch='portal',
     show_slices='view', show_ortho='view', browse='view', show_surface='view',
     scores='metrics', Tomo='data', InputError='checks')
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import get_args
 
 from .checks import InputError
-from membrane_nb.options import (ManyOptions, MaskOptions, MeasureOptions, OneOptions, RecipeOptions, TrainOptions,
-    check_names)
+from .options import (FetchOptions, ManyOptions, MaskOptions, MeasureOptions, OneOptions,
+    RecipeOptions, TrainOptions, check_names)
 
 # %% ../nbs/more/05_cli.ipynb #1d4e814c
 @contextmanager
@@ -66,10 +66,11 @@ def _parser(
     purpose:str,  # a sentence
     named:str,    # help for the words before the options
     groups:dict,  # title to fields of a model; a field stands in the first group that has it
+    what:str='TOMOGRAM ...', # stands for these words
 )->_Parser:
     "A parser with an option for each field; only what a user names comes back."
-    parser = _Parser(prog, f'{prog} TOMOGRAM ... --OPTION VALUE ...', purpose, allow_abbrev=False)
-    parser.add_argument('tomogram', nargs='*', help=named)
+    parser = _Parser(prog, f'{prog} {what} --OPTION VALUE ...', purpose, allow_abbrev=False)
+    parser.add_argument('tomogram', nargs='*', metavar=what.split()[0], help=named)
     there = set()
     for title, fields in groups.items():
         _add_options(parser.add_argument_group(title), {n: f for n, f in fields.items() if n not in there})
@@ -182,6 +183,20 @@ def _is_first()->bool:
     "Whether this is the only process, or the first of those that torchrun started."
     return os.environ.get('RANK', '0') == '0'
 
+# %% ../nbs/more/05_cli.ipynb #fe7c0005
+def _fetch(
+    prog:str,   # the command, for its help
+    words:list, # that follow it
+):
+    "Fetch an annotated tomogram of the CryoET Data Portal by the number of its run."
+    fields = FetchOptions.model_fields
+    parser = _parser(prog, _fetch.__doc__, 'the run: 14122, or 14122/ID for one tomogram or annotation of it', {'files': fields}, 'RUN')
+    given = _read(parser, words, fields)
+    named = given.pop('tomogram')
+    if len(named) != 1: raise InputError(f'found {len(named)} names; wanted the number of one run, as in {prog} 14122')
+    from membrane_nb.portal import fetch
+    print(fetch(named[0], **given), flush=True)
+
 # %% ../nbs/more/05_cli.ipynb #15027d75
 def _measure(
     prog:str,   # the command, for its help
@@ -189,8 +204,7 @@ def _measure(
 ):
     "Measure the membranes of a segmentation: thickness, area, curvature, distances."
     fields = MeasureOptions.model_fields
-    parser = _parser(prog, _measure.__doc__, 'folder of a segmentation', dict(measuring=fields))
-    parser.usage = f'{prog} FOLDER --OPTION VALUE ...'
+    parser = _parser(prog, _measure.__doc__, 'folder of a segmentation', dict(measuring=fields), 'FOLDER')
     given = _read(parser, words, fields)
     named = [name for name in (*given.pop('tomogram'), given.pop('found', '')) if name]
     if len(named) != 1: raise InputError(f'found {len(named)} folders; wanted one, of membrane segment')
@@ -198,7 +212,7 @@ def _measure(
     print(measure(named[0], **given), flush=True)
 
 # %% ../nbs/more/05_cli.ipynb #32000014
-_COMMANDS = dict(segment=_segment, train=_train, measure=_measure)
+_COMMANDS = dict(segment=_segment, train=_train, fetch=_fetch, measure=_measure)
 
 def _run(
     prog:str,   # as it is called: membrane segment

@@ -16,13 +16,11 @@ from fastcore.basics import patch
 import numpy as np
 import torch
 
-from .blank import Blank, widened
 from .card import Card, read_card
 from .checks import InputError, progress, say, to_json
-from .data import Tomo, check_unchanged, slabs
+from .data import Tomo, check_unchanged
 from .devices import pick_device
 from .engine import central_slab, check_engine, pick_engine, read_int8, weights_hash
-from .grey import measure_scale
 from .mask import slices_in_words
 from .metrics import scores, tally
 from .mrc import new_mrc, write_mrc
@@ -30,13 +28,15 @@ from .options import MaskOptions, OneOptions, SegmentOptions
 from .page import as_html, output_root
 from .pieces import Pieces, min_piece
 from .plain import phantom
+from .portal import with_files
 from .pyramid import new_zarr
 from .results import Results, library_commit, versions
 from .store import Volume, check_room, scratch, scratch_folder, volume_name
 from .stream import WriteBehind, Mirrored, predict_volume
 from .unet import fuse_batchnorm, in_tiles, predict_slice
 from .volume import Resampled, open_volume
-from .weights import find_weights, load_unet, pretrained
+from .weights import find_weights, load_unet
+from .zoom import choose_zoom, prob_at_zoom
 
 # %% ../nbs/04_infer.ipynb #cecaaaf0
 def sign_votes(
@@ -141,13 +141,17 @@ def _fewest(
     said = 'its voxel size is not known, so no small piece is removed (parameters voxel_size, min_size)'
     return 0, [f'{tomo.name}: {said}']
 
-def _what_to_know(
-    weights:Path, # file
-    name:str,     # of the tomogram
-)->list: # a sentence or none
-    "What a user of these weights should know."
-    if weights != pretrained('raw'): return []
-    return [f'{name}: the weights raw find less of dense stacks of thylakoids than those that ship without a name']
+def _choose_zoom(
+    options:OneOptions, # as the user gave them
+    tomo:Tomo,
+    net,             # a `UNet`, or what wraps one
+    threshold:float, # probability from which a voxel is membrane
+)->tuple: # the options with the zoom that is taken; sentences
+    "The size at which the network sees a tomogram whose voxel size is not known, or was given by hand."
+    if options.zoom or (tomo.pixel and not options.voxel_size): return options, []
+    if options.contrast == 'auto': tomo.take_sign(*find_sign(tomo, net, threshold))
+    zoom, said = choose_zoom(tomo, net, threshold)
+    return options.changed(zoom=zoom), [said]
 
 # %% ../nbs/04_infer.ipynb #d35a7c86
 def what_decides(
@@ -177,6 +181,7 @@ def _record(
     asked = what_decides(options, weights)
     return dict(
         asked=asked, tomogram=tomo.name, voxels=tomo.voxels, mask=tomo.msk.voxels if tomo.msk else '',
+        labels=tomo.labels and tomo.labels.model_dump(),
         shape=list(tomo.vol.shape), pixel=tomo.pixel, seen_shape=list(tomo.resampled.shape),
         scale=tomo.scale.numbers(), blank=tomo.blank.share,
         weights=weights.name, weights_sha256=asked['weights_sha256'],
@@ -200,18 +205,21 @@ def open_job(
     weights = find_weights(options.weights)
     net = fuse_batchnorm(load_unet(weights)).to(place)
     card = read_card(weights)
+    options = with_files(options)
     folder = Path(options.output or _default_folder(options.tomo, root))
     inputs = [path for path in (options.tomo, options.mask, weights) if path]
     results = Results(folder, inputs, bool(options.output), options.overwrite)
     tomo = _open_tomo(options, card, scratch_folder(folder))
     tomo.check_mask()
     threshold = options.threshold or card.threshold
+    seen, how_large = _choose_zoom(options, tomo, in_tiles(net, tomo.resampled.shape, options.tile), threshold)
+    if seen.zoom != options.zoom: tomo = _open_tomo(seen, card, scratch_folder(folder))
     runs, used, how = pick_engine(net, tomo, threshold, weights, options.engine, options.precision)
     if options.contrast == 'auto': tomo.take_sign(*find_sign(tomo, runs, threshold))
     net = in_tiles(runs, tomo.resampled.shape, options.tile)
     min_voxels, said = _fewest(options.min_size, tomo, card.pixel or 0.)
     check_room(scratch_folder(folder), _bytes_of_result(tomo, options.format), 'the result')
-    notes = tomo.notes + how + said + _what_to_know(weights, tomo.name)
+    notes = tomo.notes + how_large + how + said
     record = _record(options, tomo, weights, net, used)
     net = Mirrored(net) if options.tta else net
     return Job(options, tomo, net, weights, threshold, min_voxels, results, notes, record)
@@ -245,17 +253,19 @@ def _score(self:Job,
     else: self.scores = dict(false_positive_share=float(counts[0, -1] / counts[0].sum()))
 
 @patch
-def scored(self:Job)->list: # a sentence or none
+def scored(self:Job)->list: # sentences
     "What the scores are of, where that is not the whole tomogram with its membrane."
     msk = self.tomo.msk
     if msk is None: return []
     if not msk.rows.any():
         share = self.scores['false_positive_share']
         return [f'{msk.name}: holds no membrane, so Dice is not defined; {share:.2%} of its voxels were found to be membrane']
+    labels = self.tomo.labels
+    said = [f'{msk.name}: scored against labels made {labels.maker}'] if labels else []
     n = len(msk.annotated)
-    if n == len(msk): return []
+    if n == len(msk): return said
     noun = 'slice' if n == 1 else 'slices'
-    return [f'{msk.name}: scored on {n} annotated {noun}: {slices_in_words(msk.annotated)}']
+    return [*said, f'{msk.name}: scored on {n} annotated {noun}: {slices_in_words(msk.annotated)}']
 
 # %% ../nbs/04_infer.ipynb #efd33ee3
 class _Answer:
@@ -314,7 +324,6 @@ def advice(self:Job)->list: # sentences
                 f'keep smaller pieces (min_size, now {smallest:g} nm³)']
     if self.share < .001:
         ways += ['look at other scales (try_zooms of 04_infer) and name one (zoom)', 'name the sign (contrast)',
-                 'take our weights for raw pictures (weights raw)',
                  f'lower the threshold (now {self.threshold:g})',
                  'or annotate one slice to three and train on them (recipes/finetune.yaml)']
     said = f'{n} pieces smaller than {smallest:g} nm³ were removed, {share:.1%} of what was found'
@@ -330,29 +339,8 @@ def try_zooms(self:Job,
     z:int=None,                    # slice; None: the middle one
 )->list: # of (y, x) probabilities
     "What the network finds in one slice that is shown to it smaller and larger."
-    vol = self.tomo.vol
-    z = len(vol) // 2 if z is None else z
-    return [self._at_zoom(vol, zoom, z) for zoom in zooms]
-
-@patch
-def _at_zoom(self:Job,
-    vol,        # (z, y, x)
-    zoom:float, # above 1: larger
-    z:int,      # slice
-)->np.ndarray: # (y, x) probabilities
-    "What the network finds in one slice at one size."
-    shape = tuple(max(1, round(n * zoom)) for n in vol.shape)
-    seen = Resampled(vol, shape, self.tomo.blank or None)
-    at = min(int((z + .5) * zoom), len(seen) - 1)
-    reach = self.net.k // 2
-    near = range(max(0, at - reach), min(len(seen), at + reach + 1))
-    blank = widened(Blank((len(near), *seen.shape[1:]), map(seen.blank_at, near)))
-    imgs = seen[near.start:near.stop]
-    scale = measure_scale(imgs, self.tomo.name, 'dark' if self.tomo.scale.sign > 0 else 'bright', blank)
-    _, slab = next(slabs(imgs, scale, self.net.k, range(at - near.start, at - near.start + 1)))
-    prob = predict_slice(self.net, slab).sigmoid().cpu().numpy()
-    back = Resampled(prob[None], (1, *vol.shape[1:]), blank[at - near.start:][:1] if blank else None)
-    return self.tomo.no_blank(back[0], z)
+    z = len(self.tomo.vol) // 2 if z is None else z
+    return [prob_at_zoom(self.tomo, self.net, zoom, z) for zoom in zooms]
 
 # %% ../nbs/04_infer.ipynb #bcfb8351
 @patch
@@ -412,6 +400,7 @@ class Result:
         names = sorted(path.name for path in self.folder.iterdir() if path.name[0] != '.')
         found = f'{self.share:.2%} of the voxels are membrane'
         if 'dice' in self.scores: found += f', Dice {self.scores["dice"]:.3f}'
+        if self.scores and self.tomo.labels: found += f' against labels made {self.tomo.labels.maker}'
         return f'{self.folder}: {", ".join(names)}\n{found}'
 
     def _repr_html_(self):

@@ -12,6 +12,8 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
+from PIL import Image
+
 # %% ../nbs/toolbox/03_page.ipynb #fcbfabd7
 def repo_root()->Path: # the folder that holds settings.ini, else the current one
     "The repository this process works in, found by walking up."
@@ -40,11 +42,13 @@ def work_at_root():
 
 # %% ../nbs/toolbox/03_page.ipynb #5c1a7e02
 def as_html(
-    picture,   # a matplotlib `Figure`
+    picture,   # a matplotlib `Figure`, or the path of a PNG
     about:str, # what it shows, for those who cannot see it
     words:str, # lines below it
 )->str:
     "A picture above some lines, for `_repr_html_`."
-    picture.savefig(out := io.BytesIO(), format='jpeg', dpi=80, bbox_inches='tight')
+    out = io.BytesIO()
+    if isinstance(picture, Path): Image.open(picture).convert('RGB').save(out, 'JPEG', quality=70)
+    else: picture.savefig(out, format='jpeg', dpi=80, bbox_inches='tight')
     data = b64encode(out.getvalue()).decode()
     return f'<img src="data:image/jpeg;base64,{data}" alt="{escape(about)}"><pre>{escape(words)}</pre>'

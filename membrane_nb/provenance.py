@@ -78,9 +78,10 @@ def _seen(
     zs:range,  # slices
 )->dict:
     "A volume in the provenance of some weights."
+    labels = dict(labels=tomo.labels.model_dump()) if tomo.labels else {}
     return dict(run=0, name=tomo.name, part=part, slices=[zs.start, zs.stop],
                 shape=list(tomo.vol.shape), pixel=tomo.pixel, scale=tomo.scale.numbers(),
-                tomogram=tomo.voxels, mask=tomo.msk.voxels)
+                tomogram=tomo.voxels, mask=tomo.msk.voxels, **labels)
 
 # %% ../nbs/toolbox/30_provenance.ipynb #a4a3337f
 def check_leak(

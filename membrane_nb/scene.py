@@ -47,6 +47,7 @@ def blobs(
     "Dark round blobs, all of one width."
     at = np.round(where).astype(np.int64)
     inside = ((at >= 0) & (at < shape)).all(1)
+    if not inside.any(): return np.zeros(shape, np.float32)
     at = at[inside]
     weights = np.broadcast_to(weight, len(where))[inside]
     numbers = np.ravel_multi_index(tuple(at.T), shape)

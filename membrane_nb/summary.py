@@ -58,6 +58,13 @@ def _distance(
             near.append(dict(slices=apart, nm=round(apart * tomo.pixel / 10, 1)))
     return min(near, key=lambda d: d['slices'], default={})
 
+def _labels(
+    parts:dict, # train, val, test: lists of (Tomo, range of slices)
+)->dict: # part to sentences; empty where nobody wrote it down
+    "Who made the masks of each part, where the CryoET Data Portal says so."
+    said = {part: sorted({str(tomo.labels) for tomo, _ in tomos if tomo.labels}) for part, tomos in parts.items()}
+    return {part: sentences for part, sentences in said.items() if sentences}
+
 def _in_words(
     part:list, # of (Tomo, range of slices)
 )->list: # 'cell.mrc, slices 0 to 57'
@@ -113,6 +120,7 @@ def run_card(
         scores={part: scores(sum(tallies), threshold) for part, tallies in counts.items()},
         test_distance=_distance(parts),
         data={part: _in_words(tomos) for part, tomos in parts.items()},
+        labels=_labels(parts),
         commit=library_commit(),
         versions=versions(),
         date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
@@ -126,6 +134,7 @@ def scores_in_words(
     for part, score in card['scores'].items():
         words = [f'{name} {value:.3f}' for name, value in score.items()]
         lines.append(f'{part}: ' + ', '.join(words))
+        lines += [f'{part} is scored against {labels}' for labels in card.get('labels', {}).get(part, [])]
     lines.append(f'best epoch {card["best_epoch"]}, threshold {card["threshold"]}')
     if card['threshold_range'][0] > 0: return lines
     return lines + ['nothing was learned yet: on validation, to call every voxel membrane is as good '

@@ -5,6 +5,8 @@ from functools import cache
 from pathlib import Path
 
 import forked
+import mrcfile
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,36 @@ def volumes(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope='session')
+def cell_and_mask():
+    "A phantom, and its mask."
+    from membrane_nb.plain import phantom
+    return phantom((16, 96, 96), seed=1)[:2]
+
+
+@pytest.fixture(scope='session')
+def cell(cell_and_mask): return cell_and_mask[0]
+
+
+@pytest.fixture
+def files(cell_and_mask, tmp_path):
+    "A tomogram, its mask, and three other tomograms."
+    from membrane_nb.mrc import write_mrc
+    vol, msk = cell_and_mask
+    write_mrc(tmp_path/'tomo.mrc', vol, 10.)
+    write_mrc(tmp_path/'msk.mrc', msk.astype(np.int8), 10.)
+    for name in 'abc': write_mrc(tmp_path/f'{name}.mrc', vol + np.float32(ord(name)), 10.)
+    return tmp_path
+
+
+@pytest.fixture(scope='session')
+def segmented(volumes, tmp_path_factory):
+    "The folder of the results of `volumes`, without pictures, for tests that read it."
+    from membrane_nb.infer import open_job
+    job = open_job(volumes/'tomo.mrc', weights=volumes/'weights.pt', output=tmp_path_factory.mktemp('segmented')/'out', device='cpu', min_size=0)
+    return job.run(pictures=False)
+
+
 @pytest.fixture
 def shared():
     "The folder of volumes to try the software on."
@@ -64,6 +96,36 @@ def opened(given):
     from membrane_nb.options import RecipeOptions
     from membrane_nb.training import open_run
     return open_run(RecipeOptions(**given))
+
+
+def trained(**given):
+    "The folder of a whole run of training with these options."
+    run = opened(given)
+    for _ in run.train(): pass
+    run.score()
+    return run.finish()
+
+
+def instrument(name, folder):
+    "A copy of a page that ends before its lessons."
+    nb = nbformat.read(ROOT/'nbs'/f'{name}.ipynb', 4)
+    end, = (i for i, cell in enumerate(nb.cells) if '# How it works' in cell.source.splitlines())
+    nb.cells = nb.cells[:end]
+    path = folder/f'{Path(name).name}.ipynb'
+    nbformat.write(nb, path)
+    return path
+
+
+def papermill(run, page, out, *more, cwd=ROOT, **given):
+    "Run a page with these parameters, text as it is typed."
+    words = [word for name, value in given.items() for word in ('-p' if isinstance(value, (int, float)) else '-r', name, value)]
+    return run('papermill', *more, page, out, *words, cwd=cwd)
+
+
+def stored_mrc(path, data):
+    "An MRC file as another program writes it."
+    with mrcfile.new(path, data, overwrite=True): pass
+    return path
 
 
 def content(folder):

@@ -8,12 +8,12 @@ the command, and does what Python would; then it ends. On Linux only: other syst
     python -S forked.py SOCKET WORD ...       stands for `python WORD ...`, as the kernel of a page does"""
 import json, os, signal, socket, sys
 if __name__ != '__main__' or len(sys.argv) == 2: # what stands for Python starts fast
-    import atexit, runpy, select, shutil, subprocess, tempfile, time
+    import atexit, gc, runpy, select, shutil, subprocess, tempfile, threading, time
     from contextlib import suppress
     from importlib import import_module
     from pathlib import Path
 
-LOADED = ('torch', 'scipy.ndimage', 'scipy.stats', 'skimage.measure', 'skimage.morphology', 'pydantic', 'mrcfile', 'safetensors.torch', 'matplotlib.figure',
+LOADED = ('torch', 'torch._dynamo', 'accelerate', 'scipy.ndimage', 'scipy.stats', 'skimage.measure', 'skimage.morphology', 'pydantic', 'mrcfile', 'safetensors.torch', 'matplotlib.figure',
           'fastcore.test', 'IPython', 'ipykernel.kernelapp', 'plotly.graph_objects', 'ipywidgets', 'openvino', 'trimesh', 'tqdm', 'filelock', 'papermill.cli')
 
 
@@ -31,6 +31,7 @@ def serve(path):
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(64)
+    gc.freeze() # else the first collection in a fork copies all that is loaded
     asked = {}
     while os.getppid() != 1:
         while asked and (ended := os.waitpid(-1, os.WNOHANG))[0]:
@@ -90,6 +91,25 @@ def as_python(words):
         runpy.run_path(first, run_name='__main__')
 
 
+def end_after(words):
+    "Do what Python does with these words, and end as it does, but for taking apart all that is loaded: that costs seconds."
+    code = 0
+    try: as_python(words)
+    except SystemExit as e:
+        code = e.code or 0
+        if not isinstance(code, int):
+            print(code, file=sys.stderr)
+            code = 1
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.closed: stream.flush()
+    os._exit(code)
+
+
 def stand_for(path, words):
     "Ask for a process, hand on the signals, and end as it ended."
     connection = ask(path, words, os.getcwd(), dict(os.environ), [0, 1, 2])
@@ -125,4 +145,4 @@ if __name__ == '__main__':
     if words: stand_for(path, words)
     for name in LOADED:
         with suppress(ImportError): import_module(name)
-    as_python(serve(path))
+    end_after(serve(path))

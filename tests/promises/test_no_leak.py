@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 from membrane_nb.checks import InputError
-from membrane_nb.split import split, split_few
+from membrane_nb.split import split, _split_few
 
 
 def reads(zs, k):
@@ -23,15 +23,15 @@ def test_a_split_does_not_leak(k):
 
 
 def test_few_slices_are_dealt_out():
-    assert split_few([3, 9, 20, 41, 60], 7) == dict(train=range(3, 21), val=range(41, 42), test=range(60, 61))
-    assert split_few(np.arange(0, 96, 8), 7) == dict(train=range(0, 57), val=range(64, 73), test=range(80, 89))
+    assert _split_few([3, 9, 20, 41, 60], 7) == dict(train=range(3, 21), val=range(41, 42), test=range(60, 61))
+    assert _split_few(np.arange(0, 96, 8), 7) == dict(train=range(0, 57), val=range(64, 73), test=range(80, 89))
     for marked in ([5, 6, 7, 30], [2, 50], [9]):
-        with pytest.raises(InputError, match=f'a.mrc: has {len(marked)} annotated slices; wanted at least three, 7 or more apart'): split_few(np.array(marked), 7, 'a.mrc')
+        with pytest.raises(InputError, match=f'a.mrc: has {len(marked)} annotated slices; wanted at least three, 7 or more apart'): _split_few(np.array(marked), 7, 'a.mrc')
     rng = np.random.default_rng(0)
     for k in (1, 3, 7):
         for _ in range(200):
             marked = np.flatnonzero(rng.random(90) < .1)
-            try: parts = split_few(marked, k)
+            try: parts = _split_few(marked, k)
             except InputError: continue
             centres = [{z for z in marked if z in zs} for zs in parts.values()]
             assert all(centres) and not any(reads(a, k) & reads(b, k) for a, b in zip(centres, centres[1:]))

@@ -4,7 +4,7 @@ import json, os, shutil
 import nbformat
 import numpy as np
 import pytest
-from conftest import ROOT, SHARED, python
+from conftest import ROOT, SHARED, instrument, papermill, python, trained
 from nbclient import NotebookClient
 from outputs import differs, shown
 from membrane_nb.split import read_parts
@@ -105,38 +105,40 @@ def has_pictures(path):
 
 
 SMALL = dict(patches_per_epoch=4, patch=32, k=3, base=4)
-papermill = lambda run, nb, out, cwd=ROOT, **p: run('papermill', ROOT/'nbs'/nb, out, *(a for n, v in p.items() for a in ('-p', n, v)), cwd=cwd)
 
 
 def test_headless_run_obeys_its_parameters(run, volumes, tmp_path):
-    done = papermill(run, '03_train.ipynb', tmp_path/'out.ipynb', tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', epochs=2,
-                     name='small', output=tmp_path, **SMALL)
-    assert done.returncode == 0, done.stderr[-3000:]
-    card = json.loads((tmp_path/'small'/'card.json').read_text())
+    "A cluster's log has a line an epoch. L2: the name is the one that was typed."
+    page = instrument('03_train', tmp_path)
+    done = papermill(run, page, tmp_path/'out.ipynb', '--log-output', tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', epochs=2,
+                     name='01_23', output=tmp_path, **SMALL)
+    assert done.returncode == 0 and 'epoch 1: train loss' in done.stderr + done.stdout, done.stderr[-3000:]
+    run_of = tmp_path/'01_23'
+    card = json.loads((run_of/'card.json').read_text())
     assert {n: card['parameters'][n] for n in SMALL} == SMALL
-    assert len((tmp_path/'small'/'history.csv').read_text().splitlines()) == 3
-    data = json.loads((tmp_path/'small'/'provenance.json').read_text())['data']
+    assert len((run_of/'history.csv').read_text().splitlines()) == 3
+    data = json.loads((run_of/'provenance.json').read_text())['data']
     assert data[0]['name'] == 'tomo.mrc' and data[0]['shape'] == [24, 96, 80]
     val = read_parts(volumes/'tomo.mrc', volumes/'mask.mrc', '', 3)['val']
-    counts = [evaluate(load_unet(tmp_path/'small'/'weights.safetensors'), [v])[1] for v in val]
+    counts = [evaluate(load_unet(run_of/'weights.safetensors'), [v])[1] for v in val]
     assert card['threshold'] == pytest.approx(choose_threshold(counts)['threshold'], abs=.01), 'the card speaks of other weights than those beside it'
-    assert {'weights.safetensors', 'last.ckpt', 'history.png', 'validation.png'} <= {p.name for p in (tmp_path/'small').iterdir()}
-    done = papermill(run, '04_infer.ipynb', 'out2.ipynb', cwd=tmp_path, tomo=volumes/'tomo.mrc', weights='small/weights.safetensors', output='result')
+    assert {'weights.safetensors', 'last.ckpt', 'history.png', 'validation.png'} <= {p.name for p in run_of.iterdir()}
+    page = ROOT/'nbs'/'04_infer.ipynb' # with its lessons
+    done = papermill(run, page, 'out2.ipynb', cwd=tmp_path, tomo=volumes/'tomo.mrc', weights='01_23/weights.safetensors', output='result')
     assert done.returncode == 0, done.stderr[-3000:]
     assert has_pictures(tmp_path/'out.ipynb') and has_pictures(tmp_path/'out2.ipynb')
     assert {'prob.mrc', 'mask.mrc', 'overlays.png', 'views.png', 'segmentation.json'} <= {p.name for p in (tmp_path/'result').iterdir()}
 
 
-def test_fine_tuning_on_a_few_slices(run, volumes, tmp_path):
+def test_fine_tuning_on_a_few_slices(volumes, tmp_path):
     "Three annotated slices, the rest of the mask empty: the weights that ship go on learning, and what is far from the annotation is ignored."
     msk = open_volume(volumes/'mask.mrc')[:].copy()
     msk[[z for z in range(24) if z not in (3, 12, 20)]] = 0
     write_mrc(tmp_path/'few.mrc', msk, 10.)
-    done = papermill(run, '03_train.ipynb', tmp_path/'out.ipynb', tomo=volumes/'tomo.mrc', mask=tmp_path/'few.mrc', init='pretrained', ignore_beyond=20,
+    folder = trained(tomo=volumes/'tomo.mrc', mask=tmp_path/'few.mrc', init='pretrained', ignore_beyond=20.,
                      name='tuned', output=tmp_path, epochs=1, patches_per_epoch=4, patch=32)
-    assert done.returncode == 0, done.stderr[-3000:]
-    card = json.loads((tmp_path/'tuned'/'card.json').read_text())
-    data = json.loads((tmp_path/'tuned'/'provenance.json').read_text())['data']
+    card = json.loads((folder/'card.json').read_text())
+    data = json.loads((folder/'provenance.json').read_text())['data']
     assert [d['slices'] for d in data if d['run'] == 0] == [[3, 4], [12, 13], [20, 21]]
     assert {n: card['parameters'][n] for n in ('k', 'base', 'init')} == dict(k=7, base=16, init='pretrained')
 
@@ -151,7 +153,7 @@ def test_manifest_holds_whole_tomograms_out(run, tmp_path):
         write_mrc(tmp_path/f'{part}_mask.mrc', msk.astype(np.int8), pixel)
         rows.append(f'{part}.mrc,{part}_mask.mrc,{part}')
     (tmp_path/'list.csv').write_text('\n'.join(rows))
-    done = papermill(run, '03_train.ipynb', 'out.ipynb', cwd=tmp_path, manifest='list.csv', name='many', output='.', epochs=1, **SMALL)
+    done = papermill(run, ROOT/'nbs'/'03_train.ipynb', 'out.ipynb', cwd=tmp_path, manifest='list.csv', name='many', output='.', epochs=1, **SMALL)
     assert done.returncode == 0, done.stderr[-3000:]
     assert {p.name for p in tmp_path.iterdir()} == {'out.ipynb', 'list.csv', 'many'} | {f'{part}{end}.mrc' for part in ('train', 'val', 'test') for end in ('', '_mask')}
     data = json.loads((tmp_path/'many'/'provenance.json').read_text())['data']
@@ -162,7 +164,7 @@ def test_manifest_holds_whole_tomograms_out(run, tmp_path):
 
 @pytest.mark.parametrize('nb', ['03_train.ipynb', '04_infer.ipynb'])
 def test_a_misspelt_parameter_stops_the_run(run, tmp_path, nb):
-    done = papermill(run, nb, tmp_path/'out.ipynb', epohcs=50, output=tmp_path/'none')
+    done = papermill(run, ROOT/'nbs'/nb, tmp_path/'out.ipynb', epohcs=50, output=tmp_path/'none')
     assert done.returncode != 0
     assert 'parameter epohcs: unknown; wanted one of' in done.stderr
     assert not (tmp_path/'none').exists()
@@ -170,33 +172,28 @@ def test_a_misspelt_parameter_stops_the_run(run, tmp_path, nb):
 
 def test_a_tomogram_without_a_mask_is_looked_at(run, volumes, tmp_path):
     "The first thing a biologist does."
-    done = papermill(run, '00_data.ipynb', tmp_path/'out.ipynb', tomo=volumes/'tomo.mrc')
+    done = papermill(run, instrument('00_data', tmp_path), tmp_path/'out.ipynb', tomo=volumes/'tomo.mrc')
     assert done.returncode == 0, done.stderr[-3000:]
     assert has_pictures(tmp_path/'out.ipynb') and 'tomo.mrc: membranes are taken as dark' in (tmp_path/'out.ipynb').read_text()
 
 
 @pytest.mark.parametrize('nb', ['00_data.ipynb', '01_sampler.ipynb', '02_unet.ipynb'])
 def test_a_page_opens_the_tomogram_it_is_given(run, tmp_path, nb):
-    done = papermill(run, nb, tmp_path/'out.ipynb', tomo=tmp_path/'none.mrc')
+    done = papermill(run, ROOT/'nbs'/nb, tmp_path/'out.ipynb', tomo=tmp_path/'none.mrc')
     assert done.returncode != 0 and 'none.mrc: no such file' in done.stderr
 
 
 def test_where_nothing_is_found(run, volumes, tmp_path):
     "D12: the page ends well, and says so. R3: scores that are no numbers become null."
-    done = papermill(run, '04_infer.ipynb', tmp_path/'out.ipynb', tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', threshold=.999999, output=tmp_path/'none')
+    page = instrument('04_infer', tmp_path)
+    done = papermill(run, page, tmp_path/'out.ipynb', tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', threshold=.999999, output=tmp_path/'none')
     assert done.returncode == 0, done.stderr[-3000:]
     record = json.loads((tmp_path/'none'/'segmentation.json').read_text(), parse_constant=lambda word: pytest.fail(word))
     assert record['membrane_share'] == 0 and record['scores']['precision'] is None
     assert 'no membrane was found' in (tmp_path/'out.ipynb').read_text()
 
 
-def test_a_headless_run_says_how_far_it_is(run, volumes, tmp_path):
-    "A cluster's log has a line an epoch. L2: the name is the one that was typed."
-    done = run('papermill', '--log-output', ROOT/'nbs'/'03_train.ipynb', tmp_path/'out.ipynb', *(str(a) for n, v in (SMALL | dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', epochs=2, output=tmp_path)).items() for a in ('-p', n, v)), '-r', 'name', '01_23')
-    assert done.returncode == 0 and 'epoch 1: train loss' in done.stderr + done.stdout and (tmp_path/'01_23'/'card.json').exists()
-
-
-@pytest.mark.parametrize('nb, name, value', [('03_train.ipynb', 'name', '01_23'), ('03_train.ipynb', 'output', '2024_11_28'), ('04_infer.ipynb', 'tomo', '007'),
+@pytest.mark.parametrize('nb, name, value', [('03_train.ipynb', 'name', '01_23'), ('04_infer.ipynb', 'tomo', '007'),
                                              ('more/04_many.ipynb', 'tomograms', '2024.10')])
 def test_a_name_that_papermill_takes_for_a_number_is_refused(run, tmp_path, nb, name, value):
     "L2: nobody can tell which of 01_23 and 012_3 was typed."

@@ -6,17 +6,12 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, opened
+from conftest import ROOT, opened, stored_mrc, trained
 from membrane_nb.checks import InputError
 from membrane_nb.split import read_parts
 from membrane_nb.infer import open_job
 from membrane_nb.mrc import new_mrc, write_mrc
 from membrane_nb.volume import open_volume
-
-
-def save(path, data):
-    with mrcfile.new(path, data, overwrite=True): pass
-    return path
 
 
 @pytest.fixture
@@ -32,17 +27,17 @@ def bad(tmp_path, volumes):
     (tmp_path/'huge.mrc').write_bytes(np.array([2**30, 2**30, 16], '<i4').tobytes() + whole[12:2000])
     (tmp_path/'extended.mrc').write_bytes(whole[:92] + np.array([-5], '<i4').tobytes() + whole[96:] + b'more') # as it fits no size
     (tmp_path/'turned.mrc').write_bytes(whole[:64] + np.array([1, 1, 1], '<i4').tobytes() + whole[76:])
-    save(tmp_path/'complex.mrc', np.zeros((4, 8, 8), np.complex64))
-    save(tmp_path/'flat.mrc', np.zeros((8, 8), np.float32))
-    save(tmp_path/'constant.mrc', np.zeros((24, 96, 80), np.float32))
-    save(tmp_path/'other.mrc', np.ones((24, 96, 81), np.int8))
-    save(tmp_path/'none.mrc', np.zeros((24, 96, 80), np.int8))
-    save(tmp_path/'soft.mrc', np.full((24, 96, 80), .5, np.float32))
-    save(tmp_path/'below.mrc', np.full((24, 96, 80), -3, np.int8))
-    save(tmp_path/'thin.mrc', np.random.default_rng(0).normal(size=(12, 32, 32)).astype(np.float32))
+    stored_mrc(tmp_path/'complex.mrc', np.zeros((4, 8, 8), np.complex64))
+    stored_mrc(tmp_path/'flat.mrc', np.zeros((8, 8), np.float32))
+    stored_mrc(tmp_path/'constant.mrc', np.zeros((24, 96, 80), np.float32))
+    stored_mrc(tmp_path/'other.mrc', np.ones((24, 96, 81), np.int8))
+    stored_mrc(tmp_path/'none.mrc', np.zeros((24, 96, 80), np.int8))
+    stored_mrc(tmp_path/'soft.mrc', np.full((24, 96, 80), .5, np.float32))
+    stored_mrc(tmp_path/'below.mrc', np.full((24, 96, 80), -3, np.int8))
+    stored_mrc(tmp_path/'thin.mrc', np.random.default_rng(0).normal(size=(12, 32, 32)).astype(np.float32))
     thin = np.zeros((12, 32, 32), np.int8)
     thin[:, 8:12] = 1
-    save(tmp_path/'thinmask.mrc', thin)
+    stored_mrc(tmp_path/'thinmask.mrc', thin)
     for name, sides in (('oblong.mrc', (10, 5, 2)), ('nan.mrc', (np.nan,) * 3), ('negative.mrc', (-8, -8, -8))):
         shutil.copy(volumes/'tomo.mrc', tmp_path/name)
         with mrcfile.mmap(tmp_path/name, 'r+', permissive=True) as f:
@@ -147,10 +142,7 @@ def test_inference_refuses_a_parameter(volumes, tmp_path, monkeypatch, given, sa
 def test_weights_trained_on_what_is_now_tested(volumes, tmp_path):
     "S8: the history of the weights to start from is compared with the parts of the run."
     p = dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='one', epochs=1, patches_per_epoch=1, patch=32, base=4, k=3)
-    first = opened(p)
-    for _ in first.train(): pass
-    first.score()
-    weights = str(first.finish()/'weights.safetensors')
+    weights = str(trained(**p)/'weights.safetensors')
     opened(p | dict(name='two', init=weights))
     msk = open_volume(volumes/'mask.mrc')[:]
     msk[12:] = 0
@@ -218,13 +210,13 @@ def test_disk_too_full(monkeypatch, bad, volumes):
     assert (old[:] == 1).all() and not list(bad.glob('.*'))
 
 
-def test_few_open_files(volumes, tmp_path):
+def test_few_open_files(run, volumes, tmp_path):
     "D2: 300 slices are read with 64 files at most, as a Mac allows 256."
     vol = open_volume(volumes/'tomo.mrc')
     with new_mrc(tmp_path/'many.mrc', (300, 96, 80), np.float32, 10.) as out:
         for z in range(300): out[z] = vol[z % 24]
     code = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)); from membrane_nb.data import Tomo; Tomo.open({str(tmp_path/'many.mrc')!r})"
-    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0
+    assert run(sys.executable, '-c', code).returncode == 0
 
 
 def test_importing_changes_nothing():

@@ -32,17 +32,17 @@ def test_a_wheel_segments_with_the_weights_that_ship(installed, tmp_path):
 
 
 @pytest.mark.parametrize('folder', ['.', 'nbs', 'data'])
-def test_a_path_means_the_same_wherever_the_kernel_starts(folder):
+def test_a_path_means_the_same_wherever_the_kernel_starts(run, folder):
     "JupyterLab starts a kernel in the folder of the notebook, papermill where it was called."
     code = "from membrane_nb.page import work_at_root; work_at_root(); import os; print(os.getcwd())"
-    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT/folder, capture_output=True, text=True)
+    done = run(sys.executable, '-c', code, cwd=ROOT/folder)
     assert done.stdout.strip() == str(ROOT)
 
 
-def test_outside_of_a_repository_paths_start_where_papermill_was_called(tmp_path):
+def test_outside_of_a_repository_paths_start_where_papermill_was_called(run, tmp_path):
     (tmp_path/'settings.ini').write_text('[DEFAULT]\nlib_name = another')
     code = "from membrane_nb.page import work_at_root; work_at_root(); import os; print(os.getcwd())"
-    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
+    done = run(sys.executable, '-c', code, cwd=tmp_path)
     assert done.stdout.strip() == str(tmp_path)
 
 

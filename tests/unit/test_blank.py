@@ -90,12 +90,14 @@ def far(there, reach=4.5):
     return distance_transform_edt(np.pad(there, 9, mode='edge'))[9:-9, 9:-9, 9:-9] > reach
 
 
+KINDS_OF_RIM = 'one', 'two', 'ramp', 'edges', 'turned', 'noise', 'nan'
+
 @pytest.mark.parametrize('case', CASES)
 def test_blank_space_is_found_for_what_it_is(cell, case):
-    "In each type, all of it or what lies within two voxels; hardly anything else; the scale is that of the data."
+    "One case of each kind of rim as whole numbers too: all of it or what lies within two voxels; hardly anything else; the scale is that of the data."
     floats, there, _ = CASES[case](cell)
     deep, deeper = far(there), far(there, 6.5)
-    for kind in ('float32', 'int16', 'uint8'):
+    for kind in ('float32', 'int16', 'uint8') if case in KINDS_OF_RIM else ('float32',):
         vol = as_type(floats, kind)
         scale = measure_scale(vol)
         blank = find_blank(vol)
@@ -106,7 +108,7 @@ def test_blank_space_is_found_for_what_it_is(cell, case):
         assert all((scale.slice(vol, z)[blank[z]] == 0).all() for z in range(len(vol))), kind
 
 
-@pytest.mark.parametrize('case', ['one', 'two', 'ramp', 'edges', 'turned', 'noise', 'nan'])
+@pytest.mark.parametrize('case', KINDS_OF_RIM)
 def test_blank_space_of_a_single_slice(cell, case):
     vol, there, _ = CASES[case](cell)
     blank = find_blank(vol[8:9])
@@ -201,12 +203,13 @@ def test_real_pictures(shared):
 
 def test_a_bright_tomogram_off_the_centre_of_a_large_box(cell, tmp_path):
     "S15: votes are counted where the data are."
-    vol = np.zeros((16, 1100, 1100), np.float32)
-    vol[:, 10:170, 10:170] = 2000 - cell[0]
+    vol = np.zeros((8, 880, 880), np.float32) # 512 voxels in its middle hold no data
+    vol[:, 10:170, 10:170] = 2000 - cell[0][4:12]
     job = open_job(write_mrc(tmp_path/'t.mrc', vol, 10.).path, output=tmp_path/'out')
     assert job.tomo.scale.sign == -1 and job.tomo.scale.skew > .3
     msk = open_volume(job.run(pictures=False)/'mask.mrc')[:, 10:170, 10:170] > 0
-    assert 2 * (msk & (cell[1] > 0)).sum() / (msk.sum() + cell[1].sum()) > .85
+    truth = cell[1][4:12] > 0
+    assert 2 * (msk & truth).sum() / (msk.sum() + truth.sum()) > .85
 
 
 def test_skewness_is_asked_where_no_vote_says_anything(cell, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from conftest import ROOT
 from membrane_nb.checks import InputError
 from membrane_nb.cli import _one_name, membrane, membrane_infer
-from membrane_nb.options import ManyOptions, MeasureOptions, OneOptions, RecipeOptions
+from membrane_nb.options import FetchOptions, ManyOptions, MeasureOptions, OneOptions, RecipeOptions
 
 
 def command(run, *words, cwd=ROOT):
@@ -53,7 +53,7 @@ def test_one_name():
     with pytest.raises(InputError, match='found no tomogram'): _one_name([], '')
 
 
-@pytest.mark.parametrize('command, models', [('segment', (OneOptions, ManyOptions)), ('train', (RecipeOptions,)), ('measure', (MeasureOptions,))])
+@pytest.mark.parametrize('command, models', [('segment', (OneOptions, ManyOptions)), ('train', (RecipeOptions,)), ('fetch', (FetchOptions,)), ('measure', (MeasureOptions,))])
 def test_every_option_is_in_the_help(capsys, command, models):
     with pytest.raises(SystemExit, match='0'): membrane([command, '--help'])
     said = ' '.join(capsys.readouterr().out.split())
@@ -66,7 +66,7 @@ def test_every_option_is_in_the_help(capsys, command, models):
 def test_the_help_of_all(capsys):
     membrane(['--help'])
     assert 'membrane segment' in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="membrane: found 'fetch'; wanted segment or train"): membrane(['fetch'])
+    with pytest.raises(SystemExit, match="membrane: found 'look'; wanted segment or train or fetch"): membrane(['look'])
 
 
 @pytest.mark.parametrize('words, said', [

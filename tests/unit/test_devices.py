@@ -1,8 +1,10 @@
 "Training in several processes is training in one with a larger batch, and only one of them writes."
 import csv, sys
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import python
 from membrane_nb.checks import InputError
 from membrane_nb.checkpoint import _check_same
 from membrane_nb.options import TrainOptions
@@ -11,6 +13,7 @@ from membrane_nb.card import read_card
 from safetensors.torch import load_file
 
 pytest.importorskip('accelerate')
+PAIR = 'torchrun', '--nproc-per-node', 2, '--no-python' # what follows is started twice
 SMALL = dict(patches_per_epoch=8, patch=32, k=3, base=4, epochs=1, schedule='constant', seed=4)
 
 EPOCHS = """
@@ -64,7 +67,7 @@ def epochs(run, tmp_path_factory):
     (folder/'epochs.py').write_text(EPOCHS)
     alone = run(sys.executable, folder/'epochs.py', folder/'one', 4)
     assert alone.returncode == 0, alone.stderr[-3000:]
-    pair = run('torchrun', '--nproc-per-node', 2, folder/'epochs.py', folder/'two', 2)
+    pair = run(*PAIR, *python(), folder/'epochs.py', folder/'two', 2)
     assert pair.returncode == 0, pair.stderr[-3000:]
     return [torch.load(folder/name) for name in ('one.0', 'two.0', 'two.1')]
 
@@ -96,8 +99,8 @@ def words(tomo, mask, **options):
 
 def test_only_one_process_writes_and_prints(run, volumes, tmp_path):
     files = dict(tomo=volumes/'tomo.mrc', mask=volumes/'mask.mrc', output=tmp_path, name='pair')
-    command = ['torchrun', '--nproc-per-node', 2, '--no-python', 'membrane', *words(**SMALL | files)]
-    done = run(*command, CUDA_VISIBLE_DEVICES='')
+    command = Path(sys.executable).parent/'membrane'
+    done = run(*PAIR, *python(), command, *words(**SMALL | files), CUDA_VISIBLE_DEVICES='')
     assert done.returncode == 0, done.stderr[-3000:]
     assert [path.name for path in tmp_path.iterdir()] == ['pair']
     assert {'card.json', 'weights.safetensors', 'last.ckpt', 'history.png'} <= {path.name for path in (tmp_path/'pair').iterdir()}

@@ -10,9 +10,9 @@ from membrane_nb import engine
 from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo, slabs
 from membrane_nb.grey import measure_scale
-from membrane_nb.engine import (OpenVino, Torch, agree, check_engine, compare, find_membrane,
-    int8_path, make_int8, pick_engine, read_int8)
-from membrane_nb.stream import WriteBehind, Predict, prefetch, read_blocks
+from membrane_nb.engine import (OpenVino, Torch, _agree, check_engine, compare, _find_membrane,
+    _int8_path, make_int8, pick_engine, read_int8)
+from membrane_nb.stream import WriteBehind, _Predict, _prefetch, _read_blocks
 from membrane_nb.infer import open_job
 from membrane_nb.stream import predict_volume
 from membrane_nb.metrics import scores, tally
@@ -38,9 +38,9 @@ def slab_of(cell, k): return cell.slab(6, k)
 
 @pytest.mark.parametrize('precision, largest', [('fp32', 1e-4), ('bf16', .1), ('int8', .4)])
 def test_openvino_says_what_torch_says(cell, shipped, precision, largest):
-    path = int8_path(pretrained()) if precision == 'int8' else ''
+    path = _int8_path(pretrained()) if precision == 'int8' else ''
     found = compare(OpenVino(shipped, precision, path), Torch(shipped), slab_of(cell, 7), .5)
-    assert agree(found) and found['largest'] < largest
+    assert _agree(found) and found['largest'] < largest
 
 
 @pytest.mark.parametrize('shape', [dict(k=1, base=4), dict(k=3, base=8, norm='group'), dict(k=3, base=4, norm='none', depth=2), dict(k=3, base=4, dims=3)])
@@ -80,19 +80,18 @@ def test_signals_are_heard_after_two_engines(run):
     assert done.returncode == 0, f'{done.returncode} {done.stderr[-2000:]}'
 
 
-@pytest.mark.parametrize('name', ['', 'raw'])
-def test_the_shipped_weights_have_their_int8_beside_them(name):
-    assert int8_path(pretrained(name)).parent == pretrained(name).parent
+def test_the_shipped_weights_have_their_int8_beside_them():
+    assert _int8_path(pretrained()).parent == pretrained().parent
 
 
 def test_an_int8_model_is_made_once_and_belongs_to_its_weights(cell, tmp_path, monkeypatch):
     pytest.importorskip('nncf')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
-    monkeypatch.setattr(engine, 'calibration_slabs', lambda k: [slab_of(cell, k)[None, :, :64, :64]] * 3)
+    monkeypatch.setattr(engine, '_slabs_of_phantoms', lambda k: [slab_of(cell, k)[None, :, :64, :64]] * 3)
     for seed in (0, 1):
         torch.manual_seed(seed)
         torch.save(UNet(3, 4).state_dict(), tmp_path/'w.pt')
-        path = int8_path(tmp_path/'w.pt')
+        path = _int8_path(tmp_path/'w.pt')
         assert not path.exists() # also where other weights had that name before
         net = fuse_batchnorm(load_unet(tmp_path/'w.pt'))
         fast, record, _ = pick_engine(net, cell, .5, tmp_path/'w.pt', 'openvino', 'int8')
@@ -140,24 +139,35 @@ def emptied(path): path.write_bytes(b'')
 def folder(path): path.unlink(); path.mkdir()
 def flipped(path): path.write_bytes(path.read_bytes()[:-9] + bytes(9))
 def of_other_weights(path):
-    other = int8_path(pretrained('raw'))
-    for kind in ('.bin', path.suffix): path.with_suffix(kind).write_bytes(other.with_suffix(kind).read_bytes()) # their .xml are the same
+    "As where the model of other weights was copied: its numbers, or its record."
+    numbers = path.with_suffix('.bin')
+    if path.suffix == '.json': path.write_text(json.dumps(json.loads(path.read_text()) | dict(weights_sha256='0' * 64)))
+    else: numbers.write_bytes(numbers.read_bytes()[::-1])
 
 
 @pytest.mark.parametrize('kind', ['.xml', '.bin', '.json'])
 @pytest.mark.parametrize('damage', [cut, emptied, Path.unlink, folder, flipped, of_other_weights])
+def test_a_damaged_int8_model_is_one_sentence(copied, damage, kind):
+    "Cut, empty, missing, a folder, changed bytes, or the file of other weights."
+    damage(_int8_path(copied).with_suffix(kind))
+    assert engine._candidates('auto', 'auto', torch.device('cpu'), copied)[0] == ('openvino', 'int8')
+    with pytest.raises(InputError) as e: read_int8(copied)
+    assert 'int8-' in str(e.value) and '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('damage, kind', [(cut, '.bin'), (Path.unlink, '.xml'), (of_other_weights, '.json')])
 def test_a_damaged_int8_model_is_passed_over_with_a_sentence(cell, shipped, copied, damage, kind):
-    "Cut, empty, missing, a folder, changed bytes, or the file of other weights; `auto` goes on with the next engine."
-    damage(int8_path(copied).with_suffix(kind))
+    "`auto` goes on with the next engine."
+    damage(_int8_path(copied).with_suffix(kind))
     fast, record, notes = pick_engine(shipped, cell, .5, copied)
     assert record['precision'] != 'int8' and fast.precision != 'int8'
     assert 'int8-' in notes[0] and notes[0].endswith('; passed over') and '\n' not in notes[0]
 
 
 def test_a_damaged_int8_model_is_made_again_where_int8_is_named(cell, shipped, copied, monkeypatch):
-    whole = int8_path(copied).read_bytes()
-    cut(int8_path(copied))
-    def made(weights): int8_path(weights).write_bytes(whole)
+    whole = _int8_path(copied).read_bytes()
+    cut(_int8_path(copied))
+    def made(weights): _int8_path(weights).write_bytes(whole)
     monkeypatch.setattr(engine, 'make_int8', made)
     fast, record, notes = pick_engine(shipped, cell, .5, copied, 'openvino', 'int8')
     assert fast.precision == 'int8' and notes[0].endswith('; made again') and len(record['model_sha256']) == 64
@@ -165,12 +175,12 @@ def test_a_damaged_int8_model_is_made_again_where_int8_is_named(cell, shipped, c
 
 def test_an_int8_model_of_an_earlier_version_is_passed_over(cell, shipped, copied):
     "It has no hash beside it, so nobody knows what it is."
-    int8_path(copied).with_suffix('.json').unlink()
+    _int8_path(copied).with_suffix('.json').unlink()
     assert 'no such file' in pick_engine(shipped, cell, .5, copied)[2][0]
 
 
 def test_a_model_that_openvino_does_not_take_is_one_sentence(cell, shipped, copied, monkeypatch):
-    path = int8_path(copied)
+    path = _int8_path(copied)
     path.write_text('<net name="x" version="11"><layers/></net>')
     hashes = dict(weights_sha256=engine.weights_hash(copied), model_sha256=engine._model_hash(path))
     path.with_suffix('.json').write_text(json.dumps(hashes))
@@ -197,7 +207,7 @@ def with_membrane(zs, plane=(160, 176)):
 def test_an_empty_middle_lets_no_blind_model_through(shipped, monkeypatch, zs):
     monkeypatch.setattr(engine, 'OpenVino', Blind)
     tomo = with_membrane(zs)
-    assert zs.start <= find_membrane(tomo, Torch(shipped), .5)[0] < zs.stop
+    assert zs.start <= _find_membrane(tomo, Torch(shipped), .5)[0] < zs.stop
     assert pick_engine(shipped, tomo, .5, pretrained())[1]['precision'] != 'int8'
 
 
@@ -205,7 +215,7 @@ def test_an_empty_middle_of_the_plane_lets_no_blind_model_through(shipped, monke
     "Data in a corner of a large box."
     monkeypatch.setattr(engine, 'OpenVino', Blind)
     tomo = with_membrane(slice(0, 24), (640, 640))
-    assert find_membrane(tomo, Torch(shipped), .5)[1] == (.25, .25)
+    assert _find_membrane(tomo, Torch(shipped), .5)[1] == (.25, .25)
     assert pick_engine(shipped, tomo, .5, pretrained())[1]['precision'] != 'int8'
 
 
@@ -218,19 +228,19 @@ def test_without_membrane_no_int8_model_is_trusted(shipped, monkeypatch):
 
 def test_thin_membranes_let_no_blind_model_through(cell, shipped):
     "They are fewer voxels than the limit of a fifth of a percent."
-    assert agree(dict(mean=.0001, changed=.0003, membrane=.03)) and not agree(dict(mean=.0001, changed=.0003, membrane=.0004))
+    assert _agree(dict(mean=.0001, changed=.0003, membrane=.03)) and not _agree(dict(mean=.0001, changed=.0003, membrane=.0004))
 
 
 def test_the_note_says_which_slice_was_compared(cell, shipped):
     fast, record, notes = pick_engine(shipped, cell, .5, pretrained())
-    z, _, zs = find_membrane(cell, Torch(shipped), .5)
+    z, _, zs = _find_membrane(cell, Torch(shipped), .5)
     assert len(zs) == 5 and f'on slice {z} (of slices {", ".join(map(str, zs))}, torch finds most membrane there)' in notes[-1]
     assert record['precision'] != 'int8' or record['model_sha256'] == read_int8(pretrained())[1]
 
 
 @pytest.mark.parametrize('depth', [1, 2, 3, 6])
 def test_thin_tomograms_are_looked_at_too(shipped, depth):
-    zs = find_membrane(Tomo(phantom((depth, 96, 96), seed=3)[0], density='dark'), Torch(shipped), .5)[2]
+    zs = _find_membrane(Tomo(phantom((depth, 96, 96), seed=3)[0], density='dark'), Torch(shipped), .5)[2]
     assert zs == sorted(set(zs)) and 0 <= zs[0] and zs[-1] < depth
 
 
@@ -268,7 +278,7 @@ class Large(torch.nn.Module):
 
 def test_answers_that_are_no_numbers_are_refused_before_the_work_and_in_it(cell):
     "Where the engine is compared, and in every slice that is written."
-    with pytest.raises(InputError, match='cell: the network answers with NaN in slice'): find_membrane(cell, Large(), .5)
+    with pytest.raises(InputError, match='cell: the network answers with NaN in slice'): _find_membrane(cell, Large(), .5)
     prob = np.empty(cell.vol.shape, np.float32)
     with pytest.raises(InputError, match='slice 0: the network answers with NaN'): list(predict_volume(cell.vol, cell.scale, Large(), prob))
 
@@ -318,19 +328,19 @@ class Small(torch.nn.Module):
 def test_where_memory_runs_out_half_as_many_slabs_are_taken(most, tried):
     block = np.random.default_rng(0).normal(size=(12, 8, 8)).astype(np.float32)
     net = Small(most)
-    probs = np.stack(list(Predict(net, 8)([block])))
+    probs = np.stack(list(_Predict(net, 8)([block])))
     assert net.resampled == tried and np.allclose(probs, 1 / (1 + np.exp(-block[1:-1])), atol=1e-6)
 
 
 def test_memory_that_does_not_hold_one_slab_is_an_error():
-    with pytest.raises(torch.cuda.OutOfMemoryError): list(Predict(Small(0), 2)([np.zeros((3, 8, 8), np.float32)]))
+    with pytest.raises(torch.cuda.OutOfMemoryError): list(_Predict(Small(0), 2)([np.zeros((3, 8, 8), np.float32)]))
 
 
 @pytest.mark.parametrize('shape', [(1, 20, 30), (5, 33, 16), (70, 600, 700)])
 def test_blocks_hold_the_slabs(shape):
     vol = np.random.default_rng(0).integers(0, 200, shape).astype(np.uint8)
     scale, net = measure_scale(vol, density='dark'), Small(1)
-    windows = (block[i:i + net.k] for block in read_blocks(vol, scale, net) for i in range(len(block) - net.k + 1))
+    windows = (block[i:i + net.k] for block in _read_blocks(vol, scale, net) for i in range(len(block) - net.k + 1))
     for (z, slab), window in zip(slabs(vol, scale, net.k, range(len(vol))), windows, strict=True):
         assert np.array_equal(window[:, 2:2 + shape[1], 2:2 + shape[2]], slab), z
 
@@ -358,17 +368,17 @@ def test_an_error_of_a_thread_reaches_the_reader(cell, shipped):
 
 
 def test_items_stay_in_order_and_errors_are_raised():
-    assert list(prefetch(iter(range(5)))) == list(range(5))
+    assert list(_prefetch(iter(range(5)))) == list(range(5))
     with pytest.raises(ZeroDivisionError):
         with WriteBehind(lambda n: 1 / n) as work:
             for n in (2, 1, 0, 1): work(n)
-    assert next(prefetch(iter([1, 2, 3]))) == 1 # and the thread ends with it
+    assert next(_prefetch(iter([1, 2, 3]))) == 1 # and the thread ends with it
 
 
 def test_the_dice_of_a_volume_stays(shared, shipped):
     vol, msk = open_volume(shared/'mito_tomo.mrc'), open_volume(shared/'mito_mask.mrc.gz')
     tomo = Tomo(vol, pixel=vol.pixel, density='dark')
-    fast = OpenVino(shipped, 'int8', int8_path(pretrained()))
+    fast = OpenVino(shipped, 'int8', _int8_path(pretrained()))
     zs = range(4, 96, 23)
     dice = []
     for net in (Torch(shipped), fast):
@@ -380,7 +390,7 @@ def test_the_dice_of_a_volume_stays(shared, shipped):
 def test_the_dice_of_pictures_stays(shared, shipped):
     "All 18 hand-drawn slices together, each repeated in place of its neighbours."
     drawn = np.load(shared/'hand_drawn_slices.npz')
-    engines = [Torch(shipped), OpenVino(shipped, 'bf16'), OpenVino(shipped, 'int8', int8_path(pretrained()))]
+    engines = [Torch(shipped), OpenVino(shipped, 'bf16'), OpenVino(shipped, 'int8', _int8_path(pretrained()))]
     counts = [0] * len(engines)
     for img, msk in zip(drawn['images'], drawn['masks']):
         tomo = Tomo(np.repeat(img[None].astype(np.float32), 7, 0), density='dark')

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from membrane_nb.checks import InputError
-from membrane_nb.data import Tomo, resample_to
+from membrane_nb.data import Tomo, _resample_to
 from membrane_nb.infer import find_sign, open_job
 from membrane_nb.metrics import scores, tally
 from membrane_nb.plain import phantom
@@ -55,7 +55,7 @@ def test_next_to_nothing_comes_with_advice(cell, tmp_path, capsys):
 @pytest.mark.parametrize('pixel, spread, zoom, factor', [
     (20., 1.2, 0., 2.), (20., 2.5, 0., 1.), (5., 2.5, 0., 1.), (3., 2.5, 0., .3), (10., 1.2, .5, .5), (0., 1.2, 1.5, 1.5), (10., 1.2, 1., 1.)])
 def test_how_large_the_network_sees_it(pixel, spread, zoom, factor):
-    seen, _ = resample_to(np.zeros((10, 40, 60), np.float32), pixel, 10., 'v', spread, zoom)
+    seen, _ = _resample_to(np.zeros((10, 40, 60), np.float32), pixel, 10., 'v', spread, zoom)
     expected = tuple(round(n * factor) for n in (10, 40, 60)) if .33 <= factor <= 3 else (10, 40, 60)
     assert seen.shape == expected
 
@@ -77,9 +77,3 @@ def test_zooms_are_tried_in_the_pixels_of_the_slice(cell, tmp_path):
     assert [prob.shape for prob in probs] == [(128, 128)] * 3 and all(0 <= prob.min() and prob.max() <= 1 for prob in probs)
     folder = job.run(pictures=False)
     assert abs(probs[0] - open_volume(folder/'prob.mrc')[6]).mean() < .02
-
-
-def test_the_weights_raw_say_what_they_miss(cell, tmp_path):
-    "S16: stacks of thylakoids; the other set says nothing of them."
-    said = lambda weights: [note for note in open_job(cell[0], weights=weights, output=tmp_path/'out', device='cpu', contrast='dark').notes if 'thylakoids' in note]
-    assert len(said('raw')) == 1 and not said('')

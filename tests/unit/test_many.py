@@ -13,11 +13,11 @@ from membrane_nb.checks import InputError
 from membrane_nb.infer import open_job, what_decides
 from membrane_nb.plain import phantom
 from membrane_nb.results import RECORD
-from membrane_nb.many import (Many, _alone, file_stamp, open_many, segment_item, segment_many,
-    why_other)
+from membrane_nb.many import (Many, _alone, _file_stamp, open_many, segment_item, segment_many,
+    _why_other)
 from membrane_nb.report import COLUMNS, contact_sheet, read_report, write_report
 from membrane_nb.tomograms import Item, is_many, list_tomograms
-from membrane_nb.workers import _row_of_future, submit_all, local_client, worker_environment
+from membrane_nb.workers import _row_of_future, submit_all, local_client, _worker_environment
 from membrane_nb.card import write_card
 from membrane_nb.weights import pretrained
 from membrane_nb.mrc import write_mrc
@@ -59,7 +59,7 @@ def done(session, weights, tmp_path_factory):
 def cluster():
     "A scheduler of its own with two workers, as a cluster would be."
     from distributed import LocalCluster
-    with worker_environment(1), LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=None, host='127.0.0.1',
+    with _worker_environment(1), LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=None, host='127.0.0.1',
                                              dashboard_address='127.0.0.1:0', silence_logs=50) as cluster: yield cluster
 
 
@@ -80,7 +80,15 @@ def test_a_folder_gives_a_result_each_and_a_report(session, done):
     assert not list(output.glob('.*.part'))
 
 
-def test_one_worker_gives_the_same_bits(session, weights, done, tmp_path):
+@pytest.fixture
+def worker_here(monkeypatch):
+    "The workers of a run are one thread of this process."
+    from distributed import Client
+    here = dict(processes=False, n_workers=1, threads_per_worker=1, dashboard_address='127.0.0.1:0', silence_logs=50, set_as_default=False)
+    monkeypatch.setattr('membrane_nb.many.local_client', lambda *_: Client(**here))
+
+
+def test_one_worker_gives_the_same_bits(session, weights, done, worker_here, tmp_path):
     segment_many(f'{session}/[ab].mrc', tmp_path/'one', weights=weights, workers=1, threads=1, **PLAIN)
     for name in 'ab':
         for file in ('prob.mrc', 'mask.mrc'):
@@ -113,16 +121,35 @@ def test_a_result_made_otherwise_is_not_taken_for_done(session, weights, done, t
     assert len(open_many(session, output, weights=weights, threshold=.4, overwrite=True, **PLAIN).todo) == 4
 
 
-@pytest.fixture
-def scored(session, weights, tmp_path):
-    "A folder with the finished result of one tomogram that has a mask; `again(mask, **more)` opens the run once more."
-    for name in ('a.mrc', 'a.msk'): shutil.copy(session/name, tmp_path/name)
+def one_scored(folder, weights):
+    "`again(mask, **more)` opens the run over the one tomogram of a folder, which has a mask."
     def again(mask='a.msk', **more):
-        (tmp_path/'list.csv').write_text(f'tomogram,mask\na.mrc,{mask}\n')
-        return open_many(tmp_path/'list.csv', tmp_path/'out', **dict(weights=weights) | PLAIN | more)
-    assert work(again())['state'] == 'done'
-    again.result = tmp_path/'out'/'a_membranes'
-    again.folder = tmp_path
+        (folder/'list.csv').write_text(f'tomogram,mask\na.mrc,{mask}\n')
+        return open_many(folder/'list.csv', folder/'out', **dict(weights=weights) | PLAIN | more)
+    again.result = folder/'out'/'a_membranes'
+    again.folder = folder
+    return again
+
+
+@pytest.fixture(scope='module')
+def finished(session, weights, tmp_path_factory):
+    "A folder with the finished result of one tomogram that has a mask."
+    folder = tmp_path_factory.mktemp('finished')
+    for name in ('a.mrc', 'a.msk'): shutil.copy(session/name, folder/name)
+    assert work(one_scored(folder, weights)())['state'] == 'done'
+    return folder
+
+
+@pytest.fixture
+def scored(finished, weights, tmp_path):
+    "A copy of that folder, in which nothing has changed since the run: the record has the times of the copies."
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    again = one_scored(tmp_path, weights)
+    file = again.result/'segmentation.json'
+    then, text = file.stat(), file.read_text()
+    for name in ('a.mrc', 'a.msk'): text = text.replace(*(str((place/name).stat().st_ctime_ns) for place in (finished, tmp_path)))
+    file.write_text(text)
+    os.utime(file, ns=(then.st_atime_ns, then.st_mtime_ns))
     return again
 
 
@@ -256,7 +283,7 @@ def as_of_before(scored, mask=''):
     file = scored.result/'segmentation.json'
     record = json.loads(file.read_text())
     asked = {name: record['asked'][name] for name in ('weights_sha256', 'threshold', 'min_size', 'tta', 'density', 'pixel', 'zoom', 'engine', 'precision', 'format')}
-    record |= dict(voxels=first_fingerprint(open_volume(scored.folder/'a.mrc')), asked=asked | dict(adapt=False), stamp=file_stamp(scored.folder/'a.mrc')[:2])
+    record |= dict(voxels=first_fingerprint(open_volume(scored.folder/'a.mrc')), asked=asked | dict(adapt=False), stamp=_file_stamp(scored.folder/'a.mrc')[:2])
     for name in ('mask', 'stamps'): del record[name]
     file.write_text(json.dumps(record))
     (scored.result/RECORD).write_text(json.dumps(dict(made_by='membrane_nb', files=sorted(p.name for p in scored.result.iterdir() if p.name != RECORD))))
@@ -294,10 +321,10 @@ def test_a_cut_result_of_before_is_made_again(scored, name):
 def test_a_result_of_another_int8_model_is_another_result(scored):
     file = scored.result/'segmentation.json'
     record = json.loads(file.read_text())
-    assert why_other(record, scored().items[0], record['asked'] | dict(int8_model='ab')) == '', 'it was run by torch'
+    assert _why_other(record, scored().items[0], record['asked'] | dict(int8_model='ab')) == '', 'it was run by torch'
     record |= dict(precision='int8', asked=record['asked'] | dict(int8_model='cd'))
-    assert why_other(record, scored().items[0], record['asked'] | dict(int8_model='ab')) == 'was made with int8_model cd, not ab'
-    assert why_other(record, scored().items[0], record['asked'] | dict(int8_model='')) == '', 'this machine has none'
+    assert _why_other(record, scored().items[0], record['asked'] | dict(int8_model='ab')) == 'was made with int8_model cd, not ab'
+    assert _why_other(record, scored().items[0], record['asked'] | dict(int8_model='')) == '', 'this machine has none'
 
 
 def test_chunks_of_a_store_that_are_missing_are_noticed(session, weights, tmp_path):
@@ -389,7 +416,7 @@ def test_a_worker_with_other_weights_is_noticed(session, weights, tmp_path):
     (dict(scheduler='tcp://127.0.0.1:9'), 'does not answer'),
 ])
 def test_refused_before_any_work(session, weights, tmp_path, monkeypatch, given, said):
-    monkeypatch.setattr('membrane_nb.workers.ANSWER', .5)
+    monkeypatch.setattr('membrane_nb.workers._ANSWER', .5)
     (tmp_path/'empty').mkdir()
     filled = {name: value.format(session, tmp_path) if isinstance(value, str) else value for name, value in given.items()}
     with pytest.raises(InputError, match=said): open_many(**dict(tomograms=session, output=tmp_path/'out', weights=weights) | PLAIN | filled)
@@ -557,10 +584,7 @@ def test_tasks_whose_scheduler_is_gone_are_rows():
     assert all(row['state'] == 'failed' and 'the scheduler went away' in row['remark'] for row in rows)
 
 
-def test_the_command_line_says_how_many_failed(session, weights, done, capsys, monkeypatch):
-    from distributed import Client
-    here = dict(processes=False, n_workers=1, threads_per_worker=1, dashboard_address='127.0.0.1:0', silence_logs=50, set_as_default=False)
-    monkeypatch.setattr('membrane_nb.many.local_client', lambda *_: Client(**here))
+def test_the_command_line_says_how_many_failed(session, weights, done, worker_here, capsys):
     with pytest.raises(InputError, match='report.csv: 1 of 4 failed, the first: .*torn.mrc: is truncated'):
         segment_many(session, done[0], weights=weights, workers=1, **PLAIN)
     assert '4 tomograms: 0 done, 3 skipped, 1 failed' in capsys.readouterr().out

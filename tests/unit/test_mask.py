@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo
-from membrane_nb.split import read_parts, split_few
+from membrane_nb.split import read_parts, _split_few
 from membrane_nb.infer import open_job
 from membrane_nb.lines import only_near
 from membrane_nb.mask import Mask, slices_in_words
-from membrane_nb.placement import Move, measure_placement
+from membrane_nb.placement import _Move, measure_placement
 from membrane_nb.plain import phantom, random_phantom
 from membrane_nb.sampler import Patches
 from membrane_nb.view import browse, show_errors, show_ortho, show_slices
@@ -99,9 +99,10 @@ STORED = {
     'int16 of -128 and 127': lambda m: 255 * m.astype(np.int16) - 128,
 }
 
+IN_STORES = '0/255 as -128/127', '0/65535 as 0/-1', 'instances over 32767', 'floats of 0 and 255', 'half-precision floats' # each type once or twice
+
 @pytest.mark.filterwarnings('error::RuntimeWarning') # a float16 has no 2**31
-@pytest.mark.parametrize('name', ['m.mrc', 'm.ome.zarr'])
-@pytest.mark.parametrize('how', STORED)
+@pytest.mark.parametrize('how, name', [(how, 'm.mrc') for how in STORED] + [(how, 'm.ome.zarr') for how in IN_STORES])
 def test_numbers_that_lost_their_sign_are_read_as_they_were_meant(cell, opened, how, name):
     "S1: IMOD and Amira write bytes with a sign; and the same in 16 bits, in floats, and in stores."
     tomo = opened(STORED[how](cell[1]), name)
@@ -221,9 +222,9 @@ def test_negative_examples_in_a_manifest(cell, tmp_path):
 
 
 def test_which_annotated_slices_are_too_near():
-    with pytest.raises(InputError, match=r'has 3 annotated slices; wanted at least three, 7 or more apart, .*; too near are 5 and 9$'): split_few(np.array([5, 9, 40]), 7)
-    with pytest.raises(InputError, match=r'has 2 annotated slices; wanted at least three, .* with k=7$'): split_few(np.array([5, 40]), 7)
-    with pytest.raises(InputError, match=r'too near are 0 and 1, 1 and 2, 2 and 3, 1 more pairs$'): split_few(np.arange(5), 7)
+    with pytest.raises(InputError, match=r'has 3 annotated slices; wanted at least three, 7 or more apart, .*; too near are 5 and 9$'): _split_few(np.array([5, 9, 40]), 7)
+    with pytest.raises(InputError, match=r'has 2 annotated slices; wanted at least three, .* with k=7$'): _split_few(np.array([5, 40]), 7)
+    with pytest.raises(InputError, match=r'too near are 0 and 1, 1 and 2, 2 and 3, 1 more pairs$'): _split_few(np.arange(5), 7)
 
 
 def test_patches_of_sparse_masks_are_drawn_where_something_is_annotated(cell):
@@ -319,7 +320,7 @@ def test_a_placement_takes_large_slices_thinned(cell):
     vol, msk = (np.kron(v, np.ones((1, 15, 15), v.dtype)) for v in (cell[0][:4], cell[1][:4]))
     from membrane_nb.grey import measure_scale
     assert measure_placement(vol, Mask(msk), measure_scale(vol)).better is None
-    assert measure_placement(vol, Mask(msk[:, ::-1]), measure_scale(vol)).better == Move(flip=(1,))
+    assert measure_placement(vol, Mask(msk[:, ::-1]), measure_scale(vol)).better == _Move(flip=(1,))
 
 
 # what its header says

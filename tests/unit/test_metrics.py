@@ -3,8 +3,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from membrane_nb.metrics import (_reach, angles_to_beam, average_precision, bootstrap, calibration,
-    choose_threshold, cldice, pr_curve, recall_by_angle, scores, surface_dice, tally)
+from membrane_nb.metrics import (_pr_curve, _reach, _angles_to_beam, bootstrap, choose_threshold,
+    recall_by_angle, scores, surface_dice, tally)
 from scipy.ndimage import binary_erosion, gaussian_filter
 from scipy.signal import lfilter
 from scipy.spatial import cKDTree
@@ -45,7 +45,7 @@ def test_what_is_counted(rng):
     pred, kept = prob >= .3, msk != 2
     both = (pred & (msk == 1)).sum()
     assert scores(tally(prob, msk), .3)['dice'] == 2 * both / ((pred & kept).sum() + (msk == 1).sum())
-    curve = pr_curve(tally(prob, msk))
+    curve = _pr_curve(tally(prob, msk))
     for i in (0, 250, 999):
         at = scores(tally(prob, msk), i / 1000)
         assert all(curve[name][i] == at[name] for name in ('precision', 'recall', 'dice'))
@@ -71,7 +71,7 @@ def test_the_range_of_the_threshold(soft):
 def test_a_second_hill_of_dice_does_not_count():
     hills = np.zeros((2, 10), int)
     hills[1, 2], hills[0, 5], hills[1, 8] = 5000, 7501, 10_000
-    assert np.flatnonzero(pr_curve(hills)['dice'] > .7999).tolist() == [0, 1, 2, 6, 7, 8]
+    assert np.flatnonzero(_pr_curve(hills)['dice'] > .7999).tolist() == [0, 1, 2, 6, 7, 8]
     assert choose_threshold([hills]) == dict(threshold=.7, low=.6, high=.8)
 
 
@@ -90,23 +90,6 @@ def test_each_tomogram_has_one_vote(rng):
     pooled, voted = (choose_threshold(t)['threshold'] for t in ([sum(both)], both))
     mean = {top: np.mean([scores(t, top)['dice'] for t in both]) for top in (pooled, voted)}
     assert mean[voted] > mean[pooled] + .01
-
-
-def test_average_precision_is_that_of_its_definition(soft):
-    p, truth = soft
-    steps = np.round(p, 2)
-    plain = lambda p: np.mean([truth[p >= at].mean() for at in p[truth]])
-    assert abs(average_precision(tally(steps, truth)) - plain(steps)) < 1e-12
-    assert abs(average_precision(tally(p, truth)) - plain(p)) < 1e-3
-    assert average_precision(tally(truth, truth)) == 1
-    assert abs(average_precision(tally(truth & False, truth)) - truth.mean()) < 1e-12
-    assert np.isnan(average_precision(tally(p, truth & False)))
-
-
-def test_predicted_is_the_mean_of_a_bin(rng):
-    honest = rng.random((512, 512))
-    truth = rng.random(honest.shape) < honest
-    assert abs(calibration(tally(honest, truth))['predicted'][0] - honest[honest < .1].mean()) < 1e-4
 
 
 def volumes(depth, after_four, n=2000):
@@ -165,27 +148,22 @@ def test_a_cut_by_ignored_slices_is_no_surface():
     assert [surface_dice(swollen, sparse, 10, tol) for tol in (1, 3)] == [0, 1]
 
 
-@pytest.mark.parametrize('score', [lambda p, m: surface_dice(p, m, 10, 1), cldice, lambda p, m: recall_by_angle(p, m)['recall'].tolist()])
+@pytest.mark.parametrize('score', [lambda p, m: surface_dice(p, m, 10, 1), lambda p, m: recall_by_angle(p, m)['recall'].tolist()])
 def test_what_is_predicted_in_ignored_voxels_changes_nothing(rng, score):
     pred = np.roll(shell, 2, axis=1)
     other = np.where(right_ignored == 2, rng.random(shell.shape) < .5, pred)
     assert score(pred, right_ignored) == score(other, right_ignored)
 
 
-def test_cldice_without_lines():
-    ring = shell[30:34]
-    assert [cldice(ring & False, ring), cldice(ring, ring)] == [0, 1] and np.isnan(cldice(ring & False, ring & False))
-
-
 def test_angles_on_spheres():
     true = np.degrees(np.arccos(abs(z) / np.maximum(radius, 1)))
     for r in (12, 20, 28):
         sphere = abs(radius - r) < 2
-        assert np.percentile(abs(angles_to_beam(sphere, slice(None)) - true[sphere]), 95) < 4
+        assert np.percentile(abs(_angles_to_beam(sphere, slice(None)) - true[sphere]), 95) < 4
     assert recall_by_angle(shell, right_ignored)['count'].sum() == (right_ignored == 1).sum()
 
 
-@pytest.mark.parametrize('score', [tally, lambda p, m: surface_dice(p, m, 10, 2), cldice, recall_by_angle])
+@pytest.mark.parametrize('score', [tally, lambda p, m: surface_dice(p, m, 10, 2), recall_by_angle])
 def test_memory_does_not_grow_with_the_slices(tmp_path, score):
     def peak(n):
         file = np.memmap(tmp_path/'msk', np.uint8, 'w+', shape=(n, 128, 96))

@@ -1,24 +1,14 @@
 "Volumes on disk: every type, byte order and archive; what is refused; what a written file keeps; other voxel sizes."
-import bz2, gzip, io, os, pickle, shlex, subprocess, sys
+import bz2, gzip, io, os, pickle, shlex, sys
 from pathlib import Path
 
 import mrcfile
 import numpy as np
 import pytest
+from conftest import stored_mrc
 from membrane_nb.checks import InputError
-from membrane_nb.plain import phantom
 from membrane_nb.mrc import new_mrc, voxel_size, write_mrc
 from membrane_nb.volume import open_volume
-
-
-@pytest.fixture(scope='module')
-def cell():
-    return phantom((16, 96, 96), seed=1)[0]
-
-
-def stored(path, data):
-    with mrcfile.new(path, data, overwrite=True): pass
-    return path
 
 
 @pytest.mark.parametrize('dtype', ['int8', 'int16', 'float32', 'uint16', 'float16', '>i2', '>f4', '>f2', '>u2'])
@@ -27,7 +17,7 @@ def stored(path, data):
 def test_every_type_order_and_archive(cell, tmp_path, dtype, pack, stamp):
     "Also where the machine stamp is missing; a packed file leaves nothing on the disk, and is handed to another process."
     some = (20 * cell[:3]).astype(dtype)
-    path = stored(tmp_path/'b.mrc', some)
+    path = stored_mrc(tmp_path/'b.mrc', some)
     raw = path.read_bytes()
     if not stamp: raw = raw[:212] + bytes(4) + raw[216:]
     path.write_bytes(pack.compress(raw) if pack else raw)
@@ -42,7 +32,7 @@ def test_what_is_refused(cell, tmp_path):
     (tmp_path/'cut.mrc').write_bytes(raw[:-9])
     (tmp_path/'cut.mrc.gz').write_bytes(gzip.compress(raw[:-9]))
     (tmp_path/'broken.mrc.gz').write_bytes(gzip.compress(raw)[:2000])
-    stored(tmp_path/'flat.mrc', np.zeros((9, 9), np.float32))
+    stored_mrc(tmp_path/'flat.mrc', np.zeros((9, 9), np.float32))
     (tmp_path/'mode.mrc').write_bytes(raw[:12] + np.array([16], '<i4').tobytes() + raw[16:])
     for name, said in (('cut.mrc', 'is truncated'), ('cut.mrc.gz', 'is truncated'), ('broken.mrc.gz', 'cannot be unpacked'),
                        ('flat.mrc', 'holds 2D data of shape \\(9, 9\\)'), ('mode.mrc', 'has mode 16; wanted 0, 1, 2, 6 or 12')):
@@ -144,7 +134,7 @@ def test_a_file_whose_size_fits_is_opened(cell, tmp_path, said, pack):
 def test_every_byte_order_without_mark_or_stamp(cell, tmp_path):
     "D7: also under the stamp of the other order."
     for dtype in ('<i2', '>i2', '<f4', '>f4', 'i1'):
-        raw = stored(tmp_path/'a.mrc', (20 * cell[:3]).astype(dtype)).read_bytes()
+        raw = stored_mrc(tmp_path/'a.mrc', (20 * cell[:3]).astype(dtype)).read_bytes()
         for stamp in (bytes(4), b'DD\0\0', b'\x11\x11\0\0', b'rand'):
             for mark in (b'MAP ', bytes(4), b'\0\0\x80\x3f'):
                 (tmp_path/'a.mrc').write_bytes(changed(raw, _208=mark, _212=stamp))
@@ -198,7 +188,7 @@ FOREIGN = {'a TIFF file': tiff, 'a NumPy file': numpy_file, 'a NumPy archive': n
 
 @pytest.mark.parametrize('what', FOREIGN)
 @pytest.mark.parametrize('name', ['mask.mrc', 'a mask.xyz', 'mask.rec.gz'])
-def test_a_foreign_file_is_told_what_it_is(cell, tmp_path, what, name):
+def test_a_foreign_file_is_told_what_it_is(run, cell, tmp_path, what, name):
     "D10: by its first bytes, whatever its name; the line for Python makes the file that it says, and nothing is replaced."
     path = tmp_path/name
     raw = FOREIGN[what](cell)
@@ -209,7 +199,8 @@ def test_a_foreign_file_is_told_what_it_is(cell, tmp_path, what, name):
     if raw[:2] not in (b'II', b'\x93N', b'PK', b'\x89P') or what == 'an archive' or name.endswith('.gz'): return
     command = shlex.split(said.partition('; python ')[2])
     assert not Path(command[-1]).exists()
-    subprocess.run([sys.executable, *command], check=True)
+    done = run(sys.executable, *command)
+    assert done.returncode == 0, done.stderr
     assert np.allclose(open_volume(command[-1])[:], np.where(cell[:1] > 0, 99, 0) if 'slice' in what else cell)
 
 

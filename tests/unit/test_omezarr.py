@@ -10,11 +10,10 @@ import pytest
 import zarr
 from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo
-from membrane_nb.store import fingerprint
 from membrane_nb.plain import phantom
 from membrane_nb.mrc import write_mrc
 from membrane_nb.pyramid import new_zarr, write_zarr
-from membrane_nb.store import Volume, scratch, volume_name
+from membrane_nb.store import Volume, fingerprint, scratch, volume_name
 from membrane_nb.volume import Resampled, open_volume
 from stores import axes, stored
 
@@ -188,11 +187,11 @@ print(line() - before)
 """
 
 def test_memory_is_bounded(cell, tmp_path):
-    "A store of 200 MB is read, and written with its pyramid, in less than 100 MB."
+    "A store of 140 MB is read, and written with its pyramid, in less than 100 MB."
     rng = np.random.default_rng(0)
     one = rng.integers(0, 9, (512, 512)).astype(np.float32)
-    with new_zarr(tmp_path/'large.zarr', (200, 512, 512), np.float32, 10.) as new:
-        for z in range(200): new[z] = one + z
+    with new_zarr(tmp_path/'large.zarr', (130, 512, 512), np.float32, 10.) as new:
+        for z in range(130): new[z] = one + z
     small = write_zarr(tmp_path/'small.zarr', cell, 10.).path
     for what in ('read', 'write'):
         done = subprocess.run([sys.executable, '-c', PASS, tmp_path/'large.zarr', small, what], capture_output=True, text=True, check=True)
@@ -303,18 +302,17 @@ def test_no_room_for_chunks(cell, tmp_path):
     assert scratch((1, 2, 3), np.int8, tmp_path).shape == (1, 2, 3)
 
 
-def test_a_result_may_be_a_store(tmp_path, volumes):
+def test_a_result_may_be_a_store(tmp_path, volumes, segmented):
     "The same probabilities and mask as in MRC files, and a store is segmented as the file is."
     from membrane_nb.infer import open_job
     weights = volumes/'weights.pt'
     write_zarr(tmp_path/'tomo.ome.zarr', open_volume(volumes/'tomo.mrc'), like=open_volume(volumes/'tomo.mrc'))
-    whole = open_job(volumes/'tomo.mrc', weights=weights, output=tmp_path/'mrc', device='cpu', min_size=0).run(pictures=False)
     for again in (False, True):
         job = open_job(tmp_path/'tomo.ome.zarr', weights=weights, output=tmp_path/'zarr', device='cpu', min_size=0, format='zarr', overwrite=again)
-        store = job.run()
+        store = job.run(pictures=again)
     assert {'mask.ome.zarr', 'prob.ome.zarr', 'overlays.png', 'segmentation.json'} <= {path.name for path in store.iterdir()}
     for name in ('mask', 'prob'):
-        a, b = open_volume(whole/f'{name}.mrc'), open_volume(store/f'{name}.ome.zarr')
+        a, b = open_volume(segmented/f'{name}.mrc'), open_volume(store/f'{name}.ome.zarr')
         assert np.array_equal(a[:], b[:]) and (a.pixel, a.origin) == (b.pixel, b.origin)
 
 

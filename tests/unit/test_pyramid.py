@@ -1,5 +1,5 @@
 "OME-Zarr: what a new store holds, its coarser levels, and what it never replaces."
-import json, math, signal, subprocess, sys
+import json, math, signal, sys
 import mrcfile
 import numpy as np
 import pytest
@@ -119,22 +119,22 @@ with v.new_zarr(here, (8, 300, 300), 'float32') as new:
 
 
 @pytest.mark.parametrize('when', ['middle', 'end'])
-def test_a_killed_writer_leaves_no_store(tmp_path, when):
-    done = subprocess.run([sys.executable, '-c', KILLED, tmp_path/'a.zarr', when])
+def test_a_killed_writer_leaves_no_store(run, tmp_path, when):
+    done = run(sys.executable, '-c', KILLED, tmp_path/'a.zarr', when)
     assert done.returncode == -signal.SIGKILL
     left, = tmp_path.iterdir()
     assert left.name.startswith('.a.zarr.') and left.name.endswith('.part')
 
 
 @pytest.mark.parametrize('when', ['middle', 'end', 'renames'])
-def test_a_killed_writer_loses_no_older_store(cell, tmp_path, when):
+def test_a_killed_writer_loses_no_older_store(run, cell, tmp_path, when):
     "L1: also between the two renames, after which the next run puts the old store back."
     old = write_zarr(tmp_path/'a.zarr', cell).path
-    done = subprocess.run([sys.executable, '-c', KILLED, old, when])
+    done = run(sys.executable, '-c', KILLED, old, when)
     assert done.returncode == -signal.SIGKILL and old.exists() == (when != 'renames')
     with pytest.raises(KeyboardInterrupt), new_zarr(old, (9, 9, 9), np.float32): raise KeyboardInterrupt
     assert (open_volume(old)[:] == cell).all() and [p.name for p in tmp_path.iterdir()] == ['a.zarr']
-    subprocess.run([sys.executable, '-c', KILLED, old, when])
+    run(sys.executable, '-c', KILLED, old, when)
     assert write_zarr(old, cell + 1)[3, 4, 5] == cell[3, 4, 5] + 1 and [p.name for p in tmp_path.iterdir()] == ['a.zarr']
 
 

@@ -21,12 +21,12 @@ def test_phantoms_of_cards_stay_as_they_are():
 
 
 def test_types_ranges_and_labels():
-    made = [raw_phantom(seed, (4, 64, 64)) for seed in range(20)]
+    made = [raw_phantom(seed, (4, 64, 64)) for seed in range(10)]
     assert all(vol.dtype == np.float32 and msk.dtype == np.uint8 and vol.shape == msk.shape == (4, 64, 64) for vol, msk, _ in made)
     assert all(4 <= pixel <= 20 and np.isfinite(vol).all() and vol.std() > 0 for vol, _, pixel in made)
     assert all(set(np.unique(msk)) <= {0, 1, 2} for _, msk, _ in made)
     bare = sum(not (msk == 1).any() for _, msk, _ in made)
-    assert 2 <= bare <= 16 # a quarter, and small pieces of a cell without membrane
+    assert 1 <= bare <= 8 # a quarter, and small pieces of a cell without membrane
 
 
 def test_flat_membranes_are_hidden_and_upright_ones_are_not():

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from membrane_nb.split import read_manifest
+from membrane_nb.split import _read_manifest
 
 sys.path.insert(0, str(ROOT/'benchmarks'))
 import real_slices  # noqa: E402
@@ -93,7 +93,7 @@ def test_the_manifest_has_each_picture_with_its_line(tmp_path, monkeypatch):
         arrays |= {f'{name}_image': image, f'{name}_line': line, f'{name}_ignore': np.arange(64)[:, None] + np.zeros(80) < 9}
     np.savez(tmp_path/'p.npz', **arrays)
     for without, names in ((), ['a', 'b', 'c']), (('x',), ['c']):
-        parts = read_manifest(real_slices.write_manifest(tmp_path, tmp_path/'p.npz', without), ('train',), density='dark', ignore='2', empty='background')
+        parts = _read_manifest(real_slices.write_manifest(tmp_path, tmp_path/'p.npz', without), ('train',), density='dark', ignore='2', empty='background')
         tomos = [tomo for tomo, _ in parts['train']]
         assert [tomo.name for tomo in tomos] == [f'{name}.mrc' for name in names]
         for tomo, name in zip(tomos, names):

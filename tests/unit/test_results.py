@@ -4,7 +4,7 @@ import json, os
 import pytest
 from membrane_nb.checks import InputError
 from membrane_nb.page import output_root, repo_root, work_at_root
-from membrane_nb.results import CHECKPOINT, LOCK, RECORD, Results, damage, foreign_files, versions
+from membrane_nb.results import CHECKPOINT, _LOCK, RECORD, Results, damage, _foreign_files, versions
 
 
 def finished(folder, **files):
@@ -22,19 +22,19 @@ def test_files_of_others(tmp_path):
     (data/'cell.mrc').write_text('a tomogram')
     for text in (None, '{', '[]', '{"files": 7}'):
         if text: (data/RECORD).write_text(text)
-        assert 'no list of files of ours' in foreign_files(data)
+        assert 'no list of files of ours' in _foreign_files(data)
     with pytest.raises(InputError, match='data: holds .*, and no list of files of ours'): Results(data, overwrite=True)
     assert (data/'cell.mrc').read_text() == 'a tomogram'
     cell = finished(tmp_path/'cell', prob='probabilities')
-    assert foreign_files(cell) == '' and json.loads((cell/RECORD).read_text())['files'] == ['prob']
+    assert _foreign_files(cell) == '' and json.loads((cell/RECORD).read_text())['files'] == ['prob']
     (cell/'notes.txt').write_text('look at slice 7')
     with pytest.raises(InputError, match='holds notes.txt, which no run of ours wrote'): Results(cell, overwrite=True)
     (cell/'notes.txt').unlink()
     (cell/'link').symlink_to(data)
-    assert foreign_files(cell) == 'link, which no run of ours wrote'
+    assert _foreign_files(cell) == 'link, which no run of ours wrote'
     (cell/'link').unlink()
     os.utime(cell/'prob', ns=(2 * 10**18, 2 * 10**18))
-    assert foreign_files(cell) == 'prob, which was changed after the run'
+    assert _foreign_files(cell) == 'prob, which was changed after the run'
 
 
 def test_files_that_are_missing_or_have_another_size(tmp_path):
@@ -96,13 +96,13 @@ def test_what_a_run_left(tmp_path):
     (tmp_path/'precious').mkdir()
     (r.part/'folder').mkdir()
     (r.part/'link').symlink_to(tmp_path/'precious')
-    assert len(r.begin()) == 1 and [p.name for p in r.part.iterdir()] == [LOCK] and (tmp_path/'precious').exists()
+    assert len(r.begin()) == 1 and [p.name for p in r.part.iterdir()] == [_LOCK] and (tmp_path/'precious').exists()
     (r.part/CHECKPOINT).touch()
     (r.part/'half').touch()
     with pytest.raises(InputError, match='is a run that was stopped; wanted resume=True, another name, or overwrite=True'): Results(tmp_path/'cell')
     again = Results(tmp_path/'cell', resume=True)
     assert again.checkpoint == r.part/CHECKPOINT and again.begin() == []
-    assert sorted(p.name for p in r.part.iterdir()) == [LOCK, CHECKPOINT]
+    assert sorted(p.name for p in r.part.iterdir()) == [_LOCK, CHECKPOINT]
     again.abandon()
     assert again.part.exists()
     with pytest.raises(InputError, match='wanted a run to resume'): Results(tmp_path/'none', resume=True)

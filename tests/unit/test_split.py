@@ -1,31 +1,13 @@
 "Slices and tomograms for training, validation and test; manifests."
-import numpy as np
 import pytest
 from membrane_nb.checks import InputError
 from membrane_nb.data import Tomo
-from membrane_nb.split import read_manifest, read_parts, split, split_tomo
-from membrane_nb.plain import phantom
-from membrane_nb.mrc import write_mrc
+from membrane_nb.split import _read_manifest, read_parts, split, split_tomo
 
 
-@pytest.fixture(scope='module')
-def cell():
-    return phantom((16, 96, 96), seed=1)[:2]
-
-
-@pytest.fixture
-def files(cell, tmp_path):
-    "A tomogram, its mask, and three other tomograms."
-    vol, msk = cell
-    write_mrc(tmp_path/'tomo.mrc', vol, 10.)
-    write_mrc(tmp_path/'msk.mrc', msk.astype(np.int8), 10.)
-    for name in 'abc': write_mrc(tmp_path/f'{name}.mrc', vol + np.float32(ord(name)), 10.)
-    return tmp_path
-
-
-def test_the_split_of_a_tomogram(cell):
+def test_the_split_of_a_tomogram(cell_and_mask):
     "Slabs, or slices dealt out where a slab would hold no annotation."
-    vol, msk = cell
+    vol, msk = cell_and_mask
     assert split_tomo(Tomo(vol, msk), 3) == split(range(16), 3)
     gap, val = msk.copy(), split(range(16), 3)['val']
     gap[val.start:val.stop] = 0
@@ -36,7 +18,7 @@ def test_the_split_of_a_tomogram(cell):
 def test_a_manifest(files):
     "A mark at its start, spaces, comments, empty lines, columns in any order and more of them."
     (files/'m.csv').write_text('# mine\n split , mask,note, tomogram\n\ntrain, msk.mrc,,a.mrc\n#\nval, msk.mrc,x,b.mrc\ntest, msk.mrc,,c.mrc\ntrain, msk.mrc,,a.mrc\n', 'utf-8-sig')
-    parts = read_manifest(files/'m.csv')
+    parts = _read_manifest(files/'m.csv')
     assert {part: [(t.name, zs) for t, zs in tomos] for part, tomos in parts.items()} == dict(
         train=[('a.mrc', range(16))] * 2, val=[('b.mrc', range(16))], test=[('c.mrc', range(16))])
     assert read_parts('', '', str(files/'m.csv'), 7).keys() == parts.keys()
@@ -45,11 +27,11 @@ def test_a_manifest(files):
 def test_a_manifest_with_data_sets_and_lines(files):
     "A column may be empty: then a tomogram is a data set of its own, and the parameter `line` counts."
     (files/'m.csv').write_text('tomogram,mask,split,line,group\na.mrc,msk.mrc,train,3.5,cells\nb.mrc,msk.mrc,val,,\nc.mrc,msk.mrc,test,0,cells\n')
-    tomos = [tomo for part in read_manifest(files/'m.csv', line=2.).values() for tomo, _ in part]
+    tomos = [tomo for part in _read_manifest(files/'m.csv', line=2.).values() for tomo, _ in part]
     assert [(tomo.line, tomo.group) for tomo in tomos] == [(3.5, 'cells'), (2., 'b.mrc'), (0., 'cells')]
     for wrong, said in (('thin', "line 2 has the line 'thin'; wanted nm"), ('-1', 'parameter line: found -1'), ('nan', 'parameter line: found nan')):
         (files/'m.csv').write_text(f'tomogram,mask,split,line\na.mrc,msk.mrc,train,{wrong}\n')
-        with pytest.raises(InputError, match=said): read_manifest(files/'m.csv', ('train',))
+        with pytest.raises(InputError, match=said): _read_manifest(files/'m.csv', ('train',))
 
 
 @pytest.mark.parametrize('mark', [';', '\t', '; '])
@@ -58,7 +40,7 @@ def test_a_manifest_as_a_spreadsheet_writes_it(files, mark):
     (files/'a.mrc').rename(files/'a, first.mrc')
     rows = ('tomogram', 'mask', 'split'), ('a, first.mrc', 'msk.mrc', 'train'), ('b.mrc', 'msk.mrc', 'val'), ('c.mrc', 'msk.mrc', 'test')
     (files/'list.csv').write_text('\ufeff# from a spreadsheet\r\n' + '\r\n'.join(mark.join(row) for row in rows))
-    parts = read_manifest(files/'list.csv')
+    parts = _read_manifest(files/'list.csv')
     assert [part[0][0].name for part in parts.values()] == ['a, first.mrc', 'b.mrc', 'c.mrc']
 
 
@@ -69,7 +51,7 @@ def test_a_manifest_as_a_spreadsheet_writes_it(files, mark):
     ('tomogram,mask,split\na.mrc,msk.mrc,train\nb.mrc,msk.mrc,val\na.mrc,msk.mrc,test\n', r'a.mrc \(train\) and a.mrc \(test\) hold the same voxels')])
 def test_a_manifest_that_is_wrong(files, text, said):
     (files/'m.csv').write_text(text)
-    with pytest.raises(InputError, match=said): read_manifest(files/'m.csv')
+    with pytest.raises(InputError, match=said): _read_manifest(files/'m.csv')
 
 
 def test_the_parts_of_a_run(files):

@@ -1,21 +1,10 @@
 "A volume on disk: its name, how it is filled, its fingerprint."
 import hashlib
-import mrcfile
 import numpy as np
 import pytest
-from membrane_nb.plain import phantom
+from conftest import stored_mrc
 from membrane_nb.store import fingerprint, first_fingerprint, scratch, volume_name
 from membrane_nb.volume import open_volume
-
-
-@pytest.fixture(scope='module')
-def cell():
-    return phantom((16, 96, 96), seed=1)[0]
-
-
-def stored(path, data):
-    with mrcfile.new(path, data, overwrite=True): pass
-    return path
 
 
 def test_names():
@@ -62,5 +51,5 @@ def test_the_rule_of_a_fingerprint_is_told_and_stays(cell):
 
 def test_a_fingerprint_of_a_file_is_that_of_its_numbers(cell, tmp_path):
     numbers = np.rint(cell * 50).astype(np.float32)
-    found = {fingerprint(open_volume(stored(tmp_path/f'{kind[1:]}{kind[0] == ">"}.mrc', numbers.astype(kind)), pixel=1.)) for kind in ('<i2', '>i2', '<f4', '>f4', '<f2')}
+    found = {fingerprint(open_volume(stored_mrc(tmp_path/f'{kind[1:]}{kind[0] == ">"}.mrc', numbers.astype(kind)), pixel=1.)) for kind in ('<i2', '>i2', '<f4', '>f4', '<f2')}
     assert found == {fingerprint(numbers)}

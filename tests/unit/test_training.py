@@ -23,7 +23,7 @@ from membrane_nb.phantoms import _one_phantom, phantom_parts
 from membrane_nb.provenance import check_leak, provenance_of
 from membrane_nb.summary import run_card, scores_in_words
 from membrane_nb.options import RecipeOptions, TrainOptions
-from membrane_nb.training import read_recipe, write_run
+from membrane_nb.training import read_recipe, _write_run
 from membrane_nb.card import read_card, write_card
 from membrane_nb.provenance import read_provenance
 from membrane_nb.unet import UNet
@@ -120,7 +120,7 @@ def test_a_card_tells_of_all_runs_before(small, trained):
 
 def test_what_is_written_is_read(small, trained, tmp_path):
     card, seen = run_card(dict(seed=0), small, trained), provenance_of(small, [])
-    write_run(tmp_path, trained, card, seen)
+    _write_run(tmp_path, trained, card, seen)
     assert read_card(tmp_path/'weights.safetensors').threshold == card['threshold']
     assert len(read_provenance(tmp_path/'weights.safetensors')) == len(seen)
     assert len(list(csv.DictReader(open(tmp_path/'history.csv')))) == 5
@@ -502,7 +502,7 @@ def test_a_network_that_learned_nothing_writes_no_card(small, trained, tmp_path)
         for weight in dull.net.parameters(): weight *= 0
     card = run_card(dict(seed=0), small, dull)
     assert 'nothing was learned yet' in scores_in_words(card)[-1]
-    write_run(tmp_path, dull, card, [])
+    _write_run(tmp_path, dull, card, [])
     assert 0 < read_card(tmp_path/'weights.safetensors').threshold < 1
     assert 'nothing was learned' not in scores_in_words(run_card(dict(seed=0), small, trained))[-1]
 
@@ -510,9 +510,9 @@ def test_a_network_that_learned_nothing_writes_no_card(small, trained, tmp_path)
 @pytest.mark.parametrize('wrong', [dict(threshold=0.), dict(threshold=1.), dict(threshold=float('nan')), dict(pixel=1e4), dict(spread=.5), dict(density='grey')])
 def test_every_card_is_one_that_is_read(trained, tmp_path, wrong):
     card = dict(threshold=.5, pixel=None, spread=1.2, density='dark', scores=dict(test=dict(dice=float('nan'))))
-    with pytest.raises(InputError, match=f'card.json: {list(wrong)[0]}: found'): write_run(tmp_path, trained, card | wrong, [])
+    with pytest.raises(InputError, match=f'card.json: {list(wrong)[0]}: found'): _write_run(tmp_path, trained, card | wrong, [])
     assert not (tmp_path/'card.json').exists()
-    write_run(tmp_path, trained, card, [])
+    _write_run(tmp_path, trained, card, [])
     assert read_card(tmp_path/'weights.safetensors').pixel == 0
 
 

@@ -1,14 +1,16 @@
 "The network: shapes for every option, tiles that equal whole slices, the reach, and the network of the original scripts."
+import re
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from conftest import ROOT
 from membrane_nb.checks import InputError
 from membrane_nb.devices import pick_device
-from membrane_nb.unet import (Block, Tiled, UNet, auto_tile, fuse_batchnorm, halo, predict_slice,
-    show_unet)
+from membrane_nb.unet import Block, Tiled, UNet, _auto_tile, fuse_batchnorm, halo, predict_slice
 from membrane_nb.weights import load_unet
 
 
@@ -50,8 +52,16 @@ def test_slices_are_never_halved():
 
 
 def test_diagram_shows_channels_and_pixels():
-    words = {t.get_text() for t in show_unet(UNet(), 256).axes[0].texts}
-    assert {'32', '64', '128', '256', '512', '256 x 256', '16 x 16', 'slab:\n7 slices'} <= words
+    "The drawing of the page is that of the network."
+    words = set(re.findall('>([^<>]+)</text>', (ROOT/'docs'/'unet.svg').read_text()))
+    shapes = []
+    net = UNet()
+    for block in net.modules():
+        if isinstance(block, Block): block.register_forward_hook(lambda _, x, out: shapes.append(out.shape[1:]))
+    with torch.no_grad(): net(torch.zeros(1, 7, 256, 256))
+    channels, pixels = {str(s[0]) for s in shapes}, {f'{s[1]} x {s[2]}' for s in shapes}
+    assert {'32', '64', '128', '256', '512'} == channels <= words
+    assert {'256 x 256', '16 x 16'} <= pixels <= words and f'{net.k} slices' in words
 
 
 @pytest.mark.parametrize('y, x', [(1, 1), (5, 40), (131, 257)])
@@ -102,9 +112,9 @@ def test_tiles_off_the_grid(loud, tile):
 
 def test_largest_tile():
     with torch.device('meta'): nets = [UNet(base=8), UNet(base=32), UNet(base=1024), UNet(3, 8, 8)]
-    assert [auto_tile(net, (9, 4096, 4096)) for net in nets] == [2080, 944, 64, 256]
+    assert [_auto_tile(net, (9, 4096, 4096)) for net in nets] == [2080, 944, 64, 256]
     with torch.device('meta'): nets = [UNet(dims=3), UNet(norm='group')]
-    assert auto_tile(nets[0], (4096, 4096)) > 0 and auto_tile(nets[1], (4096, 4096)) == 0
+    assert _auto_tile(nets[0], (4096, 4096)) > 0 and _auto_tile(nets[1], (4096, 4096)) == 0
 
 
 def test_the_network_of_the_original_scripts(tmp_path):

@@ -11,7 +11,7 @@ from membrane_nb.checks import InputError
 from membrane_nb.plain import phantom
 from membrane_nb.render import Stage
 from membrane_nb.view import (IGNORE_COLOUR, MEMBRANE_COLOUR, where_membrane, shrink_mask, browse,
-    contrast_limits, jpeg, overlay, render_slice, scale_bar, show_images, show_ortho, show_slices,
+    contrast_limits, jpeg, overlay, render_slice, _scale_bar, show_images, show_ortho, show_slices,
     show_surface, surface, to_uint8)
 
 
@@ -106,7 +106,7 @@ def test_a_shrunk_mask_keeps_membrane():
 def test_scale_bars():
     from matplotlib.figure import Figure
     ax = Figure().subplots()
-    assert [scale_bar(ax, *given) for given in ((1000, 10.), (160, 0), (1000, 13.68), (1, 10.))] == [200, 20, 200, .2]
+    assert [_scale_bar(ax, *given) for given in ((1000, 10.), (160, 0), (1000, 13.68), (1, 10.))] == [200, 20, 200, .2]
     assert [bar.txt_label.get_text() for bar in ax.artists] == ['200 nm', '20 voxels', '200 nm', '0.2 nm']
 
 

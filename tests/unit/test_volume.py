@@ -1,13 +1,7 @@
 "A volume at another voxel size."
 import numpy as np
 import pytest
-from membrane_nb.plain import phantom
 from membrane_nb.volume import Resampled
-
-
-@pytest.fixture(scope='module')
-def cell():
-    return phantom((16, 96, 96), seed=1)[0]
 
 
 def reference(vol, shape):
