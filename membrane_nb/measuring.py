@@ -167,7 +167,7 @@ def read_points(
     rows = []
     for line in lines:
         words = line.split()
-        if line.startswith(('data_', 'loop_')) and not rows: columns = {}
+        if line.startswith('data_'): columns, rows = {}, [] # the last block is that of the particles
         elif line.startswith('_'): columns[words[0]] = len(columns)
         elif len(words) == len(columns) and words: rows.append(words)
     at = [columns.get(f'_rlnCoordinate{axis}') for axis in 'ZYX']
