@@ -18,7 +18,7 @@ from .checks import InputError
 from .fourier import filter_fourier, frequencies, missing_wedge
 from .infer import segment
 from .mrc import new_mrc
-from .plain import ctf, image_cell, random_look, spatial_frequency
+from .plain import ctf, _image_cell, random_look, spatial_frequency
 from .scene import bilayer, crowd
 from .shapes import HALF_THICKNESS, ball, random_rotation, tube
 
@@ -45,7 +45,8 @@ def draw_membrane(
         return np.abs(ball(p, (r, r, r))), 4 * np.pi * r**2, 1 / r
     if kind == 'tube':
         r, length = rng.uniform(7, 10), rng.uniform(6, 10)
-        return np.abs(tube(p, r, length)), 2 * np.pi * r * length + 4 * np.pi * r**2, 1 / (2 * r)
+        area = 2 * np.pi * r * length + 4 * np.pi * r**2
+        return np.abs(_tube(p, r, length)), area, (length + 4 * r) / (2 * r * (length + 2 * r)) # with its round ends
     rim, radius = rng.uniform(10, 15), rng.uniform(20, 80)
     area = 2 * np.pi / 3 * radius**2 * ((1 + (rim / radius)**2)**1.5 - 1)
     return _bowl(p, rim, radius), area, 1 / radius
@@ -97,7 +98,7 @@ def known_phantom(
         truth.append(dict(kind=str(kind), area=area, curvature=bend, apart=apart, normal_to_beam=_to_beam(turn)))
     look = random_look(rng)
     rest = crowd(d, pixel, dense, rng)
-    vol = image_cell(sheet, rest, (labels > 0).astype(np.uint8), pixel, rng, cnr, **look)
+    vol = _image_cell(sheet, rest, (labels > 0).astype(np.uint8), pixel, rng, cnr, **look)
     return Known(vol, labels, truth, look)
 
 def _to_beam(

@@ -9,7 +9,7 @@ from membrane_nb.checks import InputError
 from membrane_nb.cli import membrane
 from membrane_nb.measuring import measure_volume, number_membranes, read_points
 from membrane_nb.mrc import write_mrc
-from membrane_nb.plain import image_cell
+from membrane_nb.plain import _image_cell
 from membrane_nb.scene import bilayer
 from membrane_nb.shapes import ball
 from membrane_nb.store import fingerprint
@@ -23,7 +23,7 @@ def vesicle(apart=3.5, bright=False):
     distance = np.abs(ball(at, (12, 12, 12)))
     msk = (distance <= 2.2).astype(np.uint8)
     sheet = bilayer(distance, 10., .3, apart)
-    vol = image_cell(sheet, 0 * sheet, msk, 10., np.random.default_rng(0), 2., flip=True)
+    vol = _image_cell(sheet, 0 * sheet, msk, 10., np.random.default_rng(0), 2., flip=True)
     return (-vol if bright else vol), msk
 
 
