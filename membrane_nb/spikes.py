@@ -20,7 +20,7 @@ from .infer import segment
 from .mrc import new_mrc
 from .plain import ctf, _image_cell, random_look, spatial_frequency
 from .scene import bilayer, crowd
-from .shapes import HALF_THICKNESS, ball, random_rotation, tube
+from .shapes import HALF_THICKNESS, ball, random_rotation, _tube
 
 # %% ../nbs/toolbox/43_spikes.ipynb #53967e29
 def _bowl(
