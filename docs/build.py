@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 EMPTY = inspect.Parameter.empty
 SECTIONS = {  # page: title, sentence, patterns of its pages
     'howto': ('How to', 'Your task, in ten to thirty lines.',
-        ['docs/install.md', 'docs/howto_segment.md', 'docs/howto_annotate.md', 'docs/howto_correct.md', 'docs/howto_cluster.md', 'docs/howto_noisy.md']),
+        ['docs/install.md', 'docs/howto_segment.md', 'docs/howto_annotate.md', 'docs/howto_correct.md', 'docs/howto_measure.md',
+         'docs/howto_cluster.md', 'docs/howto_noisy.md']),
     'walkthrough': ('Walk-through', 'From a tomogram on disk to a segmented membrane.', ['nbs/0*.ipynb']),
     'toolbox': ('Toolbox', 'What the pages of the walk-through stand on, from the ground up.', ['nbs/toolbox/*.ipynb']),
     'more': ('More', 'Many tomograms, on one machine or many, and the commands.', ['nbs/more/*.ipynb']),

@@ -7,9 +7,10 @@ __version__ = "0.2.0"
 from importlib import import_module
 
 _ROOMS = dict( # name to the module that it comes from, which is loaded when the name is used
-    open_tomogram='data', segment='infer', segment_many='many', train='training', phantom='plain', fetch='portal',
-    browse='browser', annotate='browser', show_slices='view', show_ortho='view', show_surface='view',
-    scores='metrics', export='handover', convert='handover', Tomo='data', InputError='checks')
+    open_tomogram='data', segment='infer', segment_many='many', train='training', measure='measuring', phantom='plain',
+    fetch='portal', annotate='browser', export='handover', convert='handover',
+    browse='browser', show_slices='view', show_ortho='view', show_surface='view',
+    scores='metrics', Tomo='data', InputError='checks')
 
 __all__ = [*_ROOMS]
 

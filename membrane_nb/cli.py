@@ -14,7 +14,7 @@ from typing import get_args
 
 from .checks import InputError
 from .options import (ConvertOptions, ExportOptions, FetchOptions, ManyOptions,
-    MaskOptions, OneOptions, PaintOptions, RecipeOptions, TrainOptions, check_names)
+    MaskOptions, MeasureOptions, OneOptions, PaintOptions, RecipeOptions, TrainOptions, check_names)
 
 # %% ../nbs/more/05_cli.ipynb #1d4e814c
 @contextmanager
@@ -236,6 +236,20 @@ def _fetch(
     from membrane_nb.portal import fetch
     print(fetch(named[0], **given), flush=True)
 
+# %% ../nbs/more/05_cli.ipynb #15027d75
+def _measure(
+    prog:str,   # the command, for its help
+    words:list, # that follow it
+):
+    "Measure the membranes of a segmentation: thickness, area, curvature, distances."
+    fields = MeasureOptions.model_fields
+    parser = _parser(prog, _measure.__doc__, 'folder of a segmentation', dict(measuring=fields), 'FOLDER')
+    given = _read(parser, words, fields)
+    named = [name for name in (*given.pop('tomogram'), given.pop('found', '')) if name]
+    if len(named) != 1: raise InputError(f'found {len(named)} folders; wanted one, of membrane segment')
+    from membrane_nb.measuring import measure
+    print(measure(named[0], **given), flush=True)
+
 # %% ../nbs/more/05_cli.ipynb #32000021
 def _annotate(
     prog:str,   # the command, for its help
@@ -253,7 +267,8 @@ def _annotate(
     subprocess.run([sys.executable, '-m', 'jupyter', 'lab', '--LabApp.news_url=None', str(notebook)])
 
 # %% ../nbs/more/05_cli.ipynb #32000014
-_COMMANDS = dict(segment=_segment, train=_train, annotate=_annotate, fetch=_fetch, export=_export, convert=_convert)
+_COMMANDS = dict(segment=_segment, train=_train, measure=_measure, annotate=_annotate, fetch=_fetch,
+    export=_export, convert=_convert)
 
 def _run(
     prog:str,   # as it is called: membrane segment

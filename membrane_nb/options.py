@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['VOXEL_SIZES', 'LINE', 'Contrast', 'Empty', 'Precision', 'Program', 'option', 'Options', 'check_names', 'in_words',
-           'MaskOptions', 'LookOptions', 'PaintOptions', 'SegmentOptions', 'OneOptions', 'ManyOptions', 'ExportOptions',
-           'ConvertOptions', 'TrainOptions', 'RecipeOptions', 'FetchOptions', 'present_names', 'options_of']
+           'MaskOptions', 'LookOptions', 'PaintOptions', 'SegmentOptions', 'OneOptions', 'ManyOptions',
+           'MeasureOptions', 'ExportOptions', 'ConvertOptions', 'TrainOptions', 'RecipeOptions', 'FetchOptions',
+           'present_names', 'options_of']
 
 # %% ../nbs/toolbox/02_options.ipynb #7a154d43
 from typing import Literal, get_args
@@ -155,6 +156,18 @@ class ManyOptions(SegmentOptions):
     scheduler: str = option('', 'address of a dask scheduler, tls://node1:8786; empty: this machine alone', where=True)
     workers: int = option(0, 'tomograms at the same time on this machine; 0: one a core, one on a GPU', 0, 1024, where=True)
     threads: int = option(0, 'cores for each tomogram; 0: all cores shared by the workers', 0, 1024, where=True)
+
+# %% ../nbs/toolbox/02_options.ipynb #5e5cd62e
+class MeasureOptions(Options):
+    "How the membranes of a segmentation are measured."
+    found: str = option('', 'folder of a segmentation', where=True)
+    tomo: str = option('', 'its tomogram; empty: looked for by its name, beside the folder and here', where=True)
+    points: str = option('', 'STAR file of particles, whose distances to the membranes are measured; empty: none')
+    within: float = option(30., 'nm: area that lies so near another membrane, or a particle, is added up', 1, 1000)
+    tilt: float = option(60., 'degrees, largest tilt of the tilt series', 20, 90)
+    tilt_axis: Literal['y', 'x'] = option('y', 'tilt axis in a slice: y or x')
+    output: str = option('', 'folder of the results; empty: NAME_measures, or the next free name', where=True)
+    overwrite: bool = option(False, 'replace older results in that folder', where=True)
 
 # %% ../nbs/toolbox/02_options.ipynb #04d597eb
 Program = Literal['napari', 'chimerax', 'imod', 'relion', 'copick']

@@ -25,15 +25,16 @@ def bilayer(
     d:np.ndarray,   # nm to the middle of the membrane
     pixel:float,    # Å
     core:float=.7,  # density between the head groups, 0: two lines, 1: one band
+    apart:float=3.5, # nm, from the head groups of one side to those of the other
 )->np.ndarray: # shaped as `d`
     "Density of a membrane at a distance from its middle: about -1 in the head groups."
     wide = np.hypot(.75, pixel / 10 / 12**.5) # nm, standard deviation of a head group and the voxel
     spread = np.float32(2 * wide**2)
     nm = np.abs(d)
-    this_side = np.exp(-(nm - 1.75)**2 / spread)
-    other_side = np.exp(-(nm + 1.75)**2 / spread)
+    this_side = np.exp(-(nm - apart / 2)**2 / spread)
+    other_side = np.exp(-(nm + apart / 2)**2 / spread)
     heads = this_side + other_side
-    band = smooth_step((nm - 2) / np.float32(.45 * wide))
+    band = smooth_step((nm - (apart / 2 + .25)) / np.float32(.45 * wide))
     line_depth = np.float32((1 - core) * .75 / wide)
     return -line_depth * heads - np.float32(core) * band
 
@@ -280,10 +281,11 @@ def scene(
     dense:float=1.,          # crowding, 1 is an ordinary cytosol
     odd:float=1.,            # look-alikes, 0 for none
     core:float=.7,           # density between the head groups of a bilayer
+    apart:float=3.5,         # nm, from the head groups of one side to those of the other
 )->tuple: # each (z, y, x): nm to the nearest membrane, density of membranes, density of all else
     "A cell before it is imaged."
     at, d = cell_membranes(shape, pixel, rng, kinds, fill)
     rest = crowd(d, pixel, dense, rng)
     rest = rest + lookalikes(d, at, pixel, odd, rng)
-    sheet = bilayer(d, pixel, core) * smooth_noise(shape, rng)
+    sheet = bilayer(d, pixel, core, apart) * smooth_noise(shape, rng)
     return d, sheet, rest

@@ -5,7 +5,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from conftest import ROOT
-from membrane_nb.options import ConvertOptions, ExportOptions, ManyOptions, OneOptions, PaintOptions, RecipeOptions
+from membrane_nb.options import (ConvertOptions, ExportOptions, ManyOptions, MeasureOptions, OneOptions,
+    PaintOptions, RecipeOptions)
 
 pytest.importorskip('sphinx', reason="Sphinx is not installed: pip install '.[docs]'")
 pytest.importorskip('myst_nb', reason="myst-nb is not installed: pip install '.[docs]'")
@@ -94,7 +95,8 @@ def test_every_file_that_a_text_links_is_there():
 
 
 def test_every_option_of_a_how_to_is_one():
-    known = {name for kind in (OneOptions, ManyOptions, PaintOptions, RecipeOptions, ExportOptions, ConvertOptions) for name in kind.model_fields} | {'help'}
+    kinds = OneOptions, ManyOptions, PaintOptions, RecipeOptions, ExportOptions, ConvertOptions, MeasureOptions
+    known = {name for kind in kinds for name in kind.model_fields} | {'help'}
     slurm = {'array', 'gres', 'cpus-per-task'}
     for path in [ROOT/'README.md', ROOT/'docs'/'install.md', *(ROOT/'docs').glob('howto_*.md')]:
         named = set(re.findall(r'(?<![\w-])--([a-z][\w-]*)', path.read_text(encoding='utf-8')))

@@ -5,7 +5,8 @@ import pytest
 from conftest import ROOT
 from membrane_nb.checks import InputError
 from membrane_nb.cli import _one_name, membrane, membrane_infer
-from membrane_nb.options import ConvertOptions, ExportOptions, FetchOptions, ManyOptions, OneOptions, RecipeOptions
+from membrane_nb.options import (ConvertOptions, ExportOptions, FetchOptions, ManyOptions, MeasureOptions,
+    OneOptions, RecipeOptions)
 
 
 def command(run, *words, cwd=ROOT):
@@ -54,7 +55,7 @@ def test_one_name():
 
 
 @pytest.mark.parametrize('command, models', [('segment', (OneOptions, ManyOptions)), ('train', (RecipeOptions,)), ('fetch', (FetchOptions,)),
-    ('export', (ExportOptions,)), ('convert', (ConvertOptions,))])
+    ('export', (ExportOptions,)), ('convert', (ConvertOptions,)), ('measure', (MeasureOptions,))])
 def test_every_option_is_in_the_help(capsys, command, models):
     with pytest.raises(SystemExit, match='0'): membrane([command, '--help'])
     said = ' '.join(capsys.readouterr().out.split())
