@@ -11,7 +11,7 @@ from membrane_nb.infer import kept_result
 from membrane_nb.mrc import open_mrc
 from membrane_nb.options import OneOptions
 from membrane_nb.pieces import remove_small
-from membrane_nb.results import damage, foreign_files
+from membrane_nb.results import damage, _foreign_files
 
 HOW = dict(device='cpu', engine='torch')
 
@@ -34,7 +34,7 @@ def test_a_threshold_is_kept(found, volumes, tmp_path, capsys):
     prob, first = found.probability[:], found.record
     seconds = (found.folder/'prob.mrc').stat().st_mtime_ns
     said = found.keep(.8)
-    assert said.startswith('found: kept at 0.8 by hand') and damage(found.folder) == {} and foreign_files(found.folder) == ''
+    assert said.startswith('found: kept at 0.8 by hand') and damage(found.folder) == {} and _foreign_files(found.folder) == ''
     mask = (prob >= np.float32(.8)).astype(np.int8)
     pieces, _ = remove_small(mask, round(400 / (found.tomo.pixel / 10)**3 * min(1, len(mask) * found.tomo.pixel / 200)))
     assert np.array_equal(found.mask[:], mask) and np.array_equal(found.probability[:], prob)
