@@ -118,7 +118,7 @@ def stand_for(path, words):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): signal.signal(number, lambda number, _: os.kill(pid, number))
     code = int(said.readline() or 1)
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        if -code != signal.SIGKILL: signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     sys.exit(code)
 
