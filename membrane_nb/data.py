@@ -21,7 +21,7 @@ from .mask import Mask
 from .options import VOXEL_SIZES, MaskOptions
 from .page import as_html
 from .placement import measure_placement
-from .portal import Labels, fetched, is_portal, peek, read_labels
+from .portal import Labels, files_of, is_portal, peek, read_labels
 from .volume import Resampled, open_volume
 
 # %% ../nbs/00_data.ipynb #ffb76825
@@ -219,7 +219,7 @@ def open(cls:Tomo,
 )->Tomo:
     "Open a tomogram and its mask."
     if pixel: check_ranges(dict(voxel_size=pixel), dict(voxel_size=VOXEL_SIZES))
-    tomo, mask = fetched(tomo, mask) # where the CryoET Data Portal is named
+    tomo, mask = files_of(tomo, mask) # where the CryoET Data Portal is named
     vol = open_volume(tomo, pixel, folder)
     msk = _open_mask(mask, vol, pixel, folder) if mask else None
     about = vol.notes + (_headers_differ(msk, vol) if mask else [])

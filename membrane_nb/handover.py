@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['middle_points', 'spread_out', 'face_outwards', 'Found', 'open_found', 'number_results', 'surfaces', 'to_napari',
-           'to_chimerax', 'imod_model', 'to_imod', 'relion_angles', 'to_relion', 'to_copick', 'export', 'read_labels',
+           'to_chimerax', 'imod_model', 'to_imod', 'relion_angles', 'to_relion', 'to_copick', 'export', 'open_labels',
            'convert']
 
 # %% ../nbs/more/07_export.ipynb #dc92043d
@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from .checks import InputError, expanded, read_json, say
-from .instances import Membranes, all_tiles, sheet_normals, steps_along, with_rim
+from .instances import NumberedMembranes, all_tiles, sheet_normals, steps_along, with_rim
 from .mesh import extract_surface
 from .mrc import new_mrc, write_mrc
 from .options import ExportOptions
@@ -160,7 +160,7 @@ def number_results(
 ):
     "Write instances.mrc and instances.csv beside a mask."
     say(f'{folder}: its membranes are numbered')
-    found = Membranes(mask, mask.pixel, folder)
+    found = NumberedMembranes(mask, mask.pixel, folder)
     write_mrc(folder/'instances.mrc', found, mask.pixel, mask)
     columns = list(found.table[0]) if found.table else ['number']
     with (folder/'instances.csv').open('w', newline='') as f:
@@ -384,7 +384,7 @@ def export(
     return folder
 
 # %% ../nbs/more/07_export.ipynb #2618238e
-def read_labels(
+def open_labels(
     path:Path, # .tif .tiff .npy, an MRC file or a Zarr store
 ): # (z, y, x), an array or a volume
     "Labels that another program wrote; what cannot be read raises `InputError`."
@@ -404,7 +404,7 @@ def convert(
     output:str|Path='', # the new mask; empty: NAME_mask.mrc beside the tomogram
 )->Path: # the mask
     "Make a mask beside a tomogram; labels of another shape, or no whole numbers, raise `InputError`."
-    vol, found = open_volume(tomo), read_labels(expanded(labels))
+    vol, found = open_volume(tomo), open_labels(expanded(labels))
     if tuple(found.shape) != tuple(vol.shape):
         raise InputError(f'{labels}: has the shape {tuple(found.shape)}; wanted that of {tomo}, {tuple(vol.shape)} (z, y, x)')
     path = expanded(output) if output else vol.path.with_name(f'{volume_name(vol.path)}_mask.mrc')

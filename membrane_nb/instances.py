@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['sheet_normals', 'steps_along', 'label_sheets', 'grow_sheets', 'contacts', 'sum_rows', 'stacking', 'join_sheets',
-           'all_tiles', 'with_rim', 'Membranes', 'compare_numbers']
+           'all_tiles', 'with_rim', 'NumberedMembranes', 'compare_numbers']
 
 # %% ../nbs/toolbox/40_instances.ipynb #b7e4b5db
 import tempfile
@@ -217,7 +217,7 @@ _GROW = 8.           # nm that a sheet grows
 _LONGEST = 16.       # nm that we look along a normal
 _THICK = 1.6         # times the usual thickness of the mask: two membranes
 
-class Membranes:
+class NumberedMembranes:
     "The membranes of a mask, numbered from the largest: `numbers[z]` is a slice, `table` has a row for each."
     ndim = 3
 
@@ -248,7 +248,7 @@ class Membranes:
 
 # %% ../nbs/toolbox/40_instances.ipynb #aa6f130e
 @patch
-def _look(self:Membranes,
+def _look(self:NumberedMembranes,
     box:tuple, # three slices
 )->tuple: # mask (z, y, x) bool; of membrane places (n, 3), normals (n, 3), thickness in voxels (n,)
     "What a part of the volume holds; no places where it holds nothing."
@@ -258,7 +258,7 @@ def _look(self:Membranes,
     return msk, at, normals, 1 + steps_along(msk, at, normals, self.far).sum(0)
 
 @patch
-def _usual_thickness(self:Membranes)->float: # voxels; 1 where there is no membrane
+def _usual_thickness(self:NumberedMembranes)->float: # voxels; 1 where there is no membrane
     "The median thickness of the mask, of tiles with 100 000 voxels of membrane."
     tiles = all_tiles(self.shape)
     found = []
@@ -275,7 +275,7 @@ def _first_slice(
     return tile[0].start
 
 @patch
-def _slab(self:Membranes,
+def _slab(self:NumberedMembranes,
     z:int,      # its first slice
     tiles:list, # of three slices each, that begin there
 ):
@@ -291,7 +291,7 @@ def _slab(self:Membranes,
     self.rest = seen[depth:]
 
 @patch
-def _tile(self:Membranes,
+def _tile(self:NumberedMembranes,
     core:tuple,      # three slices
     seen:np.ndarray, # (z, y, x) int32, sheets of the tiles before; those of this tile are added
     first:int,       # slice of the volume that is the first of `seen`
@@ -318,7 +318,7 @@ def _tile(self:Membranes,
 
 # %% ../nbs/toolbox/40_instances.ipynb #1ed9b5bc
 @patch
-def _renumbered(self:Membranes,
+def _renumbered(self:NumberedMembranes,
     labels:np.ndarray, # (z, y, x) int32, of one tile
 )->np.ndarray: # the same; 0 stays, the others go on from the last number
     "Number the sheets of a tile after those of the tiles before."
@@ -330,7 +330,7 @@ def _renumbered(self:Membranes,
     return numbers[place].reshape(labels.shape).astype(np.int32)
 
 @patch
-def _link(self:Membranes,
+def _link(self:NumberedMembranes,
     labels:np.ndarray, # (z, y, x) int32, of this tile
     seen:np.ndarray,   # (z, y, x) int32, of the tiles before; changed in place
 ):
@@ -340,7 +340,7 @@ def _link(self:Membranes,
     np.copyto(seen, labels, where=labels > 0)
 
 @patch
-def _measure(self:Membranes,
+def _measure(self:NumberedMembranes,
     grown:np.ndarray, # (z, y, x) int32, sheets of this tile
     at:np.ndarray,    # (n, 3) int, places of membrane
     thick:np.ndarray, # (n,) voxels, thickness there
@@ -356,7 +356,7 @@ def _measure(self:Membranes,
 
 # %% ../nbs/toolbox/40_instances.ipynb #1d439d41
 @patch
-def _number(self:Membranes):
+def _number(self:NumberedMembranes):
     "Join the sheets to membranes, number these, and make the table."
     sizes = np.concatenate(self.sizes)
     same = _components(np.concatenate(self.links, axis=1), len(sizes))
@@ -376,7 +376,7 @@ def _number(self:Membranes):
     self._boxes()
 
 @patch
-def _boxes(self:Membranes):
+def _boxes(self:NumberedMembranes):
     "Add the box of each membrane to the table: its first and last place along each axis."
     low = np.full((len(self.table) + 1, 3), np.iinfo(np.int32).max)
     high = np.full((len(self.table) + 1, 3), -1)

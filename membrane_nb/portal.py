@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LICENCE', 'is_portal', 'portal_numbers', 'Labels', 'read_labels', 'Pair', 'PortalRun', 'list_run', 'download',
-           'Fetched', 'fetch', 'fetched', 'with_files', 'peek']
+           'Fetched', 'fetch', 'files_of', 'with_files', 'peek']
 
 # %% ../nbs/more/06_portal.ipynb #37d3b0d7
 import os, re, time
@@ -375,7 +375,7 @@ def _fetch_pair(
     return Fetched(path, mask, read_labels(mask))
 
 # %% ../nbs/more/06_portal.ipynb #373680dc
-def fetched(
+def files_of(
     tomo:str|Path,      # a tomogram, or 'portal:14122'
     mask:str|Path='',   # its mask; empty: that of the portal
 )->tuple: # paths of tomogram and mask; other names come back as they are
@@ -390,7 +390,7 @@ def with_files(
     options, # with `tomo` and `mask`
 ): # the same kind of options
     "Options that name files, where they named a run of the portal."
-    tomo, mask = fetched(options.tomo, options.mask)
+    tomo, mask = files_of(options.tomo, options.mask)
     return options.changed(tomo=str(tomo), mask=str(mask))
 
 def _known(

@@ -34,7 +34,7 @@ def ridge_points(
     sharp = bends[:, 0] < -.11 / blur**2 # 0.4 of what a band of 4.4 nm has
     along = -(slope * normals).sum(1)[sharp] / bends[sharp, 0]
     shift = along[:, None] * normals[sharp]
-    crossed = np.abs(shift).max(1) <= .65 # more than .5: two voxels may both miss a crest between them
+    crossed = np.abs(shift).max(1) <= .5
     return (voxels[sharp] + shift)[crossed], normals[sharp][crossed]
 
 # %% ../nbs/toolbox/45_surface.ipynb #41427997

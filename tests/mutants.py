@@ -108,7 +108,7 @@ MUTANTS = {
         ('((bend, 150, 350)', '((bend, 100, 350)'),
     ],
     'toolbox/23_scene': [
-        ('(nm - 1.75)**2', '(nm - 2.5)**2'),
+        ('(nm - apart / 2)**2', '(nm - apart / 1.4)**2'),
         ('crowd(d, pixel, dense, rng)', 'crowd(d, pixel, 1., rng)'),
         (' * smooth_noise(shape, rng)', ''),
     ],

@@ -33,21 +33,21 @@ def found(result, tmp_path):
 def test_a_threshold_is_kept(found, volumes, tmp_path, capsys):
     prob, first = found.probability[:], found.record
     seconds = (found.folder/'prob.mrc').stat().st_mtime_ns
-    said = found.keep(.8)
-    assert said.startswith('found: kept at 0.8 by hand') and damage(found.folder) == {} and _foreign_files(found.folder) == ''
-    mask = (prob >= np.float32(.8)).astype(np.int8)
+    said = found.keep(.6)
+    assert said.startswith('found: kept at 0.6 by hand') and damage(found.folder) == {} and _foreign_files(found.folder) == ''
+    mask = (prob >= np.float32(.6)).astype(np.int8)
     pieces, _ = remove_small(mask, round(400 / (found.tomo.pixel / 10)**3 * min(1, len(mask) * found.tomo.pixel / 200)))
     assert np.array_equal(found.mask[:], mask) and np.array_equal(found.probability[:], prob)
     record = found.record
-    assert (record['threshold'], record['membrane_share']) == (.8, pytest.approx(mask.mean()))
+    assert (record['threshold'], record['membrane_share']) == (.6, pytest.approx(mask.mean()))
     assert record['asked'] == first['asked'] and record['scores']['dice'] == found.scores['dice'] != first['scores']['dice']
     assert record['steps'][0]['threshold'] == first['threshold'] and record['steps'][1]['pieces_removed'] == pieces
     assert found.mask.header.cella.x == found.tomo.vol.header.cella.x
 
     again = mb.segment(volumes/'tomo.mrc', volumes/'mask.mrc', output=tmp_path/'found', min_size=400, overwrite=True, **HOW)
-    assert 'kept at 0.8 by hand' in capsys.readouterr().err
+    assert 'kept at 0.6 by hand' in capsys.readouterr().err
     assert again.share == found.share and (found.folder/'prob.mrc').stat().st_mtime_ns == seconds
-    assert np.array_equal(again.mask[:], mask) and again.threshold == .8
+    assert np.array_equal(again.mask[:], mask) and again.threshold == .6
 
     same = dict(tomo=str(volumes/'tomo.mrc'), mask=str(volumes/'mask.mrc'), output=str(tmp_path/'found'), min_size=400., **HOW)
     assert kept_result(OneOptions(**same)).share == found.share
@@ -58,7 +58,7 @@ def test_a_threshold_is_kept(found, volumes, tmp_path, capsys):
 def test_a_folder_with_files_of_others_is_left_alone(found):
     (found.folder/'notes.txt').write_text('mine')
     before = found.mask[:]
-    with pytest.raises(InputError, match='notes.txt'): found.keep(.8)
+    with pytest.raises(InputError, match='notes.txt'): found.keep(.6)
     assert np.array_equal(found.mask[:], before) and (found.folder/'notes.txt').read_text() == 'mine'
     with pytest.raises(InputError, match='parameter threshold'): found.keep(1.)
 
@@ -66,6 +66,6 @@ def test_a_folder_with_files_of_others_is_left_alone(found):
 def test_a_work_that_fails_leaves_the_result(found, monkeypatch):
     before, record = found.mask[:], found.record
     monkeypatch.setattr('membrane_nb.found.score_mask', lambda msk, tomo: 1 / 0)
-    with pytest.raises(ZeroDivisionError): found.keep(.8)
+    with pytest.raises(ZeroDivisionError): found.keep(.6)
     assert np.array_equal(found.mask[:], before) and found.record == record
     assert [p.name for p in found.folder.parent.iterdir()] == ['found']

@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 from membrane_nb import instances
 from membrane_nb.checks import InputError
-from membrane_nb.instances import Membranes, compare_numbers
+from membrane_nb.instances import NumberedMembranes, compare_numbers
 from membrane_nb.mrc import new_mrc, write_mrc
 from membrane_nb.plain import number_phantom, phantom
 from membrane_nb.volume import open_volume
@@ -28,34 +28,34 @@ def sheets(*places, size=40):
 def test_a_vesicle_that_touches_is_apart_in_tiles_too(monkeypatch):
     msk = ball(48, (24, 20, 24), 12)
     msk[:, 32:37] = True
-    whole = Membranes(msk, 10.)
+    whole = NumberedMembranes(msk, 10.)
     assert whole.dtype == np.int8 and label(msk)[1] == 1 and [row['number'] for row in whole.table] == [1, 2]
     assert ((whole[:] > 0) == msk).all() and whole[24][34, 2] == 1 and whole[24][8, 24] == 2
     assert sum(row['voxels'] for row in whole.table) == msk.sum()
     row = whole.table[1]
     assert (row['z_first'], row['z_last']) == (10, 38) and abs(row['area_nm2'] / (4 * np.pi * 144) - 1) < .1
     monkeypatch.setattr(instances, '_TILE', (30, 48, 26))
-    tiled = Membranes(msk, 10.)
+    tiled = NumberedMembranes(msk, 10.)
     assert (tiled[:] == whole[:]).all() and tiled.table == whole.table
 
 
 def test_a_bridge_joins_nothing():
     msk = sheets(10, 22)
     msk[18:22, 10:26, 18:22] = True
-    found = Membranes(msk, 10.)[:]
+    found = NumberedMembranes(msk, 10.)[:]
     assert label(msk)[1] == 1 and found.max() == 2
     assert len(np.unique(found[:, 10:14])) == len(np.unique(found[:, 22:26])) == 1
 
 
 @pytest.mark.parametrize('radius', [8, 12, 16])
 def test_one_membrane_stays_whole(radius):
-    assert Membranes(ball(48, (24, 24, 24), radius), 10.)[:].max() == 1
+    assert NumberedMembranes(ball(48, (24, 24, 24), radius), 10.)[:].max() == 1
 
 
 def test_nothing_and_no_voxel_size():
-    empty = Membranes(np.zeros((4, 20, 20), np.int8), 10.)
+    empty = NumberedMembranes(np.zeros((4, 20, 20), np.int8), 10.)
     assert empty.table == [] and not empty[:].any()
-    with pytest.raises(InputError, match='voxel size of the mask is not known'): Membranes(np.ones((4, 4, 4)), 0.)
+    with pytest.raises(InputError, match='voxel size of the mask is not known'): NumberedMembranes(np.ones((4, 4, 4)), 0.)
 
 
 def test_the_numbers_of_a_phantom_are_its_mask():
@@ -81,7 +81,7 @@ def test_as_a_file(tmp_path):
     msk = sheets(10, 22).astype(np.int8)
     write_mrc(tmp_path/'mask.mrc', msk, 8.)
     mask = open_volume(tmp_path/'mask.mrc')
-    write_mrc(tmp_path/'instances.mrc', Membranes(mask, mask.pixel, tmp_path), like=mask)
+    write_mrc(tmp_path/'instances.mrc', NumberedMembranes(mask, mask.pixel, tmp_path), like=mask)
     back = open_volume(tmp_path/'instances.mrc')
     assert back.dtype == np.int8 and back.pixel == 8 and set(np.unique(back[:])) == {0, 1, 2}
 
@@ -89,9 +89,9 @@ def test_as_a_file(tmp_path):
 PEAK = """
 import sys
 from bench import peak
-from membrane_nb.instances import Membranes
+from membrane_nb.instances import NumberedMembranes
 from membrane_nb.volume import open_volume
-found = Membranes(open_volume(sys.argv[1]), 10., sys.argv[2])
+found = NumberedMembranes(open_volume(sys.argv[1]), 10., sys.argv[2])
 print(len(found.table), 1024 * peak())
 """
 

@@ -9,7 +9,7 @@ from membrane_nb.checks import InputError
 from membrane_nb.cli import membrane
 from membrane_nb.mrc import write_mrc
 from membrane_nb.plain import phantom
-from membrane_nb.portal import download, fetch, fetched, list_run, portal_numbers, read_labels
+from membrane_nb.portal import download, fetch, files_of, list_run, portal_numbers, read_labels
 from membrane_nb.split import read_parts
 from membrane_nb.summary import scores_in_words
 from membrane_nb.volume import open_volume
@@ -127,9 +127,9 @@ def test_no_network(small, tmp_path, monkeypatch):
     monkeypatch.setenv('MEMBRANE_PORTAL', 'http://127.0.0.1:9')
     with pytest.raises(InputError, match=r'the CryoET Data Portal .*: does not answer .*; wanted a network, or files that were fetched before') as e: fetch(14122)
     assert len(str(e.value).splitlines()) == 1
-    assert fetched('portal:14122') == fetched('portal:14122/101/7') == (got.tomogram, got.mask)
-    with pytest.raises(InputError, match='does not answer'): fetched('portal:14122/8')
-    assert fetched('portal:14122', 'mine.mrc') == (got.tomogram, 'mine.mrc') and fetched('cell.mrc', 'm.mrc') == ('cell.mrc', 'm.mrc')
+    assert files_of('portal:14122') == files_of('portal:14122/101/7') == (got.tomogram, got.mask)
+    with pytest.raises(InputError, match='does not answer'): files_of('portal:14122/8')
+    assert files_of('portal:14122', 'mine.mrc') == (got.tomogram, 'mine.mrc') and files_of('cell.mrc', 'm.mrc') == ('cell.mrc', 'm.mrc')
 
 
 def test_without_the_client(small, monkeypatch):
