@@ -34,7 +34,7 @@ def ridge_points(
     sharp = bends[:, 0] < -.11 / blur**2 # 0.4 of what a band of 4.4 nm has
     along = -(slope * normals).sum(1)[sharp] / bends[sharp, 0]
     shift = along[:, None] * normals[sharp]
-    crossed = np.abs(shift).max(1) <= .5
+    crossed = np.abs(shift).max(1) <= .55 # a little more than half, so that a crest between two voxels has one of them
     return (voxels[sharp] + shift)[crossed], normals[sharp][crossed]
 
 # %% ../nbs/toolbox/45_surface.ipynb #41427997
@@ -330,9 +330,13 @@ def mid_surface(
     verts, tri = marching_cubes(field, 0., mask=known)[:2]
     far = cKDTree(at - corner).query(verts[tri].mean(1))[0]
     verts = ((verts + corner) * step + .5) * nm
+    size = np.array(sheets.shape[::-1]) * nm
     body = trimesh.Trimesh(verts[:, ::-1], tri[far < 1.5])
+    centres = body.triangles_center
+    body.update_faces(((centres > 0) & (centres < size)).all(1)) # the fit reaches beyond the border
+    body.remove_unreferenced_vertices()
     if body.is_watertight and body.volume < 0: body.invert()
-    return _trimmed(body, half + 1.2 * step * nm, np.array(sheets.shape[::-1]) * nm)
+    return _trimmed(body, half + 1.2 * step * nm, size)
 
 # %% ../nbs/toolbox/45_surface.ipynb #3c8b2ca1
 def curvature(
