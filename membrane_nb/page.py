@@ -48,7 +48,10 @@ def as_html(
 )->str:
     "A picture above some lines, for `_repr_html_`."
     out = io.BytesIO()
-    if isinstance(picture, Path): Image.open(picture).convert('RGB').save(out, 'JPEG', quality=70)
+    if isinstance(picture, Path):
+        small = Image.open(picture).convert('RGB')
+        small.thumbnail((640, 1280)) # pixels, at most
+        small.save(out, 'JPEG', quality=70)
     else: picture.savefig(out, format='jpeg', dpi=80, bbox_inches='tight')
     data = b64encode(out.getvalue()).decode()
     return f'<img src="data:image/jpeg;base64,{data}" alt="{escape(about)}"><pre>{escape(words)}</pre>'
