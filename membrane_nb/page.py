@@ -50,7 +50,7 @@ def as_html(
     out = io.BytesIO()
     if isinstance(picture, Path):
         small = Image.open(picture).convert('RGB')
-        small.thumbnail((640, 1280)) # pixels, at most
+        small.thumbnail((480, 960)) # pixels, at most
         small.save(out, 'JPEG', quality=70)
     else: picture.savefig(out, format='jpeg', dpi=80, bbox_inches='tight')
     data = b64encode(out.getvalue()).decode()
