@@ -187,7 +187,9 @@ def make_int8(
     model = _convert(net)
     shown = _slabs_of_phantoms(net.k)
     model.reshape(list(shown[0].shape))
-    small = nncf.quantize(model, nncf.Dataset(shown), subset_size=len(shown))
+    first = next(op for op in model.get_ordered_ops() if op.get_type_name() == 'Convolution')
+    small = nncf.quantize(model, nncf.Dataset(shown), subset_size=len(shown), preset=nncf.QuantizationPreset.MIXED,
+                          ignored_scope=nncf.IgnoredScope(names=[first.get_friendly_name()]))
     try: _write_int8(small, weights, path)
     except OSError as e:
         raise InputError(f'{path}: cannot be written ({e.strerror}); wanted a folder for int8 models') from None
