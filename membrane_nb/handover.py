@@ -10,6 +10,7 @@ __all__ = ['middle_points', 'spread_out', 'face_outwards', 'Found', 'open_found'
 # %% ../nbs/more/07_export.ipynb #dc92043d
 import csv, json, shlex, struct, warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -102,10 +103,23 @@ class Found:
     "A segmentation that is handed on."
     folder:Path     # of the results
     mask:Volume     # (z, y, x), 1 is membrane
-    numbers:Volume  # (z, y, x), the number of each membrane
-    rows:list       # of instances.csv: number, voxels, area_nm2, z_first, z_last ...
     tomo:Path|None  # the tomogram, where it is known
     name:str        # of the tomogram
+
+    @cached_property
+    def numbers(self)->Volume: # (z, y, x), of instances.mrc
+        "The number of each membrane; numbered now if the mask is newer."
+        path = self.folder/'instances.mrc'
+        made = path.stat().st_mtime if path.exists() else 0
+        if made < self.mask.path.stat().st_mtime: number_results(self.folder, self.mask)
+        return open_volume(path)
+
+    @cached_property
+    def rows(self)->list: # of dicts: number, voxels, area_nm2, z_first, z_last ...
+        "The table of the membranes, of instances.csv."
+        self.numbers
+        with (self.folder/'instances.csv').open() as f:
+            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(f)]
 
     @property
     def origin(self):
@@ -127,7 +141,7 @@ def open_found(
     found,           # what `segment` returned, or its folder
     tomo:str|Path='', # its tomogram; empty: looked for
 )->Found:
-    "Open a segmentation and number its membranes; a folder that holds none raises `InputError`."
+    "Open a segmentation; a folder that holds none raises `InputError`."
     folder = expanded(getattr(found, 'folder', found))
     there = [folder/name for name in ('mask.mrc', 'mask.ome.zarr') if (folder/name).exists()]
     if not there:
@@ -135,17 +149,14 @@ def open_found(
     mask = open_volume(there[0])
     if not mask.pixel:
         raise InputError(f'{there[0]}: its voxel size is not known; wanted membrane segment with voxel_size')
-    path = folder/'instances.mrc'
-    if not path.exists() or path.stat().st_mtime < there[0].stat().st_mtime: number_results(folder, mask)
-    with (folder/'instances.csv').open() as f: rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(f)]
     record = folder/'segmentation.json'
     named = read_json(record, 'a record')['tomogram'] if record.exists() else folder.name
     volume = getattr(getattr(found, 'tomo', None), 'vol', None)
     own = getattr(volume, 'path', folder/'tomo.mrc')
-    places = [Path(tomo)] if tomo else [own, folder/'tomo.mrc', folder.parent/named, Path(named)]
+    places = [Path(tomo)] if tomo else [own, folder/'tomo.mrc', folder.parent/named, Path(named), Path('data')/named]
     known = _first_volume(places)
     if tomo and not known: raise InputError(f'{tomo}: no such file; wanted the tomogram of {folder}')
-    return Found(folder, mask, open_volume(path), rows, known, volume_name(named))
+    return Found(folder, mask, known, volume_name(named))
 
 def _first_volume(
     places:list, # of paths

@@ -166,6 +166,8 @@ class MeasureOptions(Options):
     within: float = option(30., 'nm: area that lies so near another membrane, or a particle, is added up', 1, 1000)
     tilt: float = option(60., 'degrees, largest tilt of the tilt series', 20, 90)
     tilt_axis: Literal['y', 'x'] = option('y', 'tilt axis in a slice: y or x')
+    spikes: int = option(0, 'membranes that are added to the tomogram and searched for, to tell whether one would have been seen; 0: none', 0, 1000)
+    weights: str = option('', 'weights that the tomogram was segmented with, for spikes; empty: those that ship', where=True)
     output: str = option('', 'folder of the results; empty: NAME_measures, or the next free name', where=True)
     overwrite: bool = option(False, 'replace older results in that folder', where=True)
 

@@ -16,11 +16,12 @@ from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from .checks import InputError
 from .fourier import filter_fourier, frequencies, missing_wedge
-from .infer import segment
+from .infer import open_job
 from .mrc import new_mrc
 from .plain import ctf, _image_cell, random_look, spatial_frequency
 from .scene import bilayer, crowd
 from .shapes import HALF_THICKNESS, ball, random_rotation, _tube
+from .volume import open_volume
 
 # %% ../nbs/toolbox/47_spikes.ipynb #53967e29
 def _bowl(
@@ -165,11 +166,13 @@ def _imaged(
 @dataclass
 class Spikes:
     "Membranes that were added to a tomogram."
-    boxes:list        # of each: 3 slices
-    images:list       # of each: what was added, (z, y, x) float32
-    masks:list        # of each: (z, y, x) bool
-    normals:list      # of each: (z, y, x) degrees between the normal of the nearest membrane and the beam
-    contrast:float    # in grey values
+    boxes:list     # of each: 3 slices
+    images:list    # of each: what was added, (z, y, x) float32
+    masks:list     # of each: (z, y, x) bool
+    tilts:list     # of each: (its voxels,) degrees between the normal and the beam
+    rows:list      # of each a dict: where it lies, its kind, contrast and orientation
+    contrast:float # of membrane against background, in grey values
+    pixel:float    # Å
 
     def slice(self,
         img:np.ndarray, # (y, x), a slice of the tomogram
@@ -189,6 +192,23 @@ def _tilts(
     size = np.sqrt(sum(s**2 for s in slopes)).clip(1e-6)
     return np.degrees(np.arccos(np.clip(np.abs(slopes[0]) / size, 0, 1)))
 
+def _draw_spike(
+    n:int,                   # voxels along a side of its box
+    pixel:float,             # Å
+    wedge:tuple,             # largest tilt in degrees, tilt axis
+    rng:np.random.Generator, # decides shape and strength
+)->tuple: # image float32, mask bool, tilts of its voxels, kind; contrast, and strength: 1 is usual
+    "A membrane of random kind, imaged without noise."
+    turn = random_rotation(.5, rng)
+    box = _turned_box(n, pixel, turn, rng)
+    kind = str(rng.choice(KINDS))
+    distance = draw_membrane(box, kind, rng)[0]
+    there = distance <= HALF_THICKNESS
+    around = (distance > 4) & (distance < 8)
+    image = _imaged(bilayer(distance, pixel), pixel, *wedge)
+    depth = image[there].mean() - image[around].mean()
+    return image, there, _tilts(distance)[there], kind, depth, rng.uniform(.7, 1.2)
+
 def add_spikes(
     vol,            # (z, y, x) grey values, numpy slicing
     msk,            # (z, y, x), 1 is membrane that was found
@@ -198,27 +218,25 @@ def add_spikes(
     factor:float=1., # times the contrast of this tomogram
     tilt:float=60., # degrees, largest tilt
     axis:str='y',   # tilt axis, y or x
+    sign:int=1,     # -1: membranes are bright
 )->Spikes:
     "Membranes for places that hold none; a tomogram without room raises `InputError`."
     rng = np.random.default_rng(seed)
     places = _free_places(msk, pixel, n, rng)
     if not len(places): raise InputError(f'tomogram of {tuple(msk.shape)} voxels of {pixel:g} Å: has no place without membrane that is {2 * ROOM:g} nm wide; wanted one')
     reach = int(ROOM * 10 / pixel)
-    boxes, images, masks, normals, depth = [], [], [], [], []
-    for place in places:
-        turn = random_rotation(.5, rng)
-        distance = draw_membrane(_turned_box(2 * reach, pixel, turn, rng), rng.choice(KINDS), rng)[0]
-        there = distance <= HALF_THICKNESS
-        image = _imaged(bilayer(distance, pixel), pixel, tilt, axis)
-        around = (distance > 4) & (distance < 8)
-        depth.append(image[there].mean() - image[around].mean())
-        boxes.append(tuple(slice(i - reach, i + reach) for i in place))
-        images.append(image * rng.uniform(.7, 1.2))
-        masks.append(there)
-        normals.append(_tilts(distance))
-    contrast = measure_contrast(vol, msk, pixel) or -float(np.std(np.asarray(vol[len(vol) // 2], np.float32)))
-    scale = np.float32(factor * contrast / np.mean(depth) / .95)
-    return Spikes(boxes, [scale * image for image in images], masks, normals, factor * contrast)
+    boxes = [tuple(slice(i - reach, i + reach) for i in place) for place in places]
+    drawn = [_draw_spike(2 * reach, pixel, (tilt, axis), rng) for _ in places]
+    images, masks, tilts, kinds, depths, strengths = map(list, zip(*drawn))
+    noise = float(np.std(np.asarray(vol[len(vol) // 2], np.float32)))
+    contrast = factor * (measure_contrast(vol, msk, pixel) or -sign * noise)
+    scale = contrast / np.mean(depths) / .95 # .95: the mean strength
+    images = [np.float32(scale * strength) * image for image, strength in zip(images, strengths)]
+    rows = []
+    for at, kind, strength, depth, tilt in zip(places.tolist(), kinds, strengths, depths, tilts):
+        row = dict(zip(('z_voxel', 'y_voxel', 'x_voxel'), at))
+        rows.append(row | dict(kind=kind, contrast=float(scale * strength * depth), normal_to_beam_deg=float(np.median(tilt))))
+    return Spikes(boxes, images, masks, tilts, rows, contrast, pixel)
 
 # %% ../nbs/toolbox/47_spikes.ipynb #16c63617
 @dataclass(repr=False)
@@ -227,8 +245,10 @@ class Seen:
     parts:np.ndarray     # (spikes,), of the voxels of each that were found
     recall:float         # of all their voxels
     by_tilt:dict         # words on the normal to recall of voxels
+    by_contrast:dict     # words on the contrast to recall of voxels
     contrast:float       # in grey values, of membrane against background
     false:int            # voxels of membrane that were found in the tomogram itself
+    rows:list            # of dicts: a row a spike
 
     @property
     def found(self)->int: return int((self.parts >= .5).sum())
@@ -236,14 +256,30 @@ class Seen:
     def __repr__(self):
         n = len(self.parts)
         said = f'of {n} membranes spiked in, {self.found} were found; recall of voxels {self.recall:.2f}'
-        tilts = ', '.join(f'{name} {value:.2f}' for name, value in self.by_tilt.items())
         if self.found >= .8 * n: verdict = 'a membrane of this kind would have been found'
         elif self.found >= .3 * n: verdict = 'some membranes of this kind would have been missed'
         else: verdict = 'membranes of this kind could not be seen: what was not found may be there'
         none = 'no membrane was found; ' if not self.false else ''
-        return f'{none}{said}\nby orientation: {tilts}\n{verdict}; nothing is promised for rims and for flat membranes'
+        lines = [none + said, f'by orientation: {_in_words(self.by_tilt)}', f'by contrast: {_in_words(self.by_contrast)}']
+        return '\n'.join([*lines, f'{verdict}; nothing is promised for rims and for flat membranes'])
 
 _TILTS = {'upright (60 to 90°)': (60, 91), 'tilted (30 to 60°)': (30, 60), 'flat (0 to 30°)': (0, 30)}
+_STRENGTHS = {'below that of this tomogram': (0, 1), 'above': (1, np.inf)}
+
+def _in_words(
+    recalls:dict, # words to recall; NaN: no voxel is of this kind
+)->str:
+    "Recalls with the words that they are of."
+    return ', '.join(f'{name} {value:.2f}' for name, value in recalls.items() if value == value)
+
+def _recalls(
+    hit:np.ndarray,    # (voxels,) bool, which were found
+    values:np.ndarray, # (voxels,), what they are told apart by
+    groups:dict,       # words to lowest and highest value
+)->dict: # words to recall; NaN: no voxel
+    "The recall of each group of voxels."
+    some = {name: hit[(values >= low) & (values < high)] for name, (low, high) in groups.items()}
+    return {name: float(mine.mean()) if len(mine) else np.nan for name, mine in some.items()}
 
 def score_spikes(
     spikes:Spikes,
@@ -253,29 +289,28 @@ def score_spikes(
     "How much of the spikes was found."
     there = [np.stack([np.asarray(found[z])[box[1:]] == 1 for z in range(box[0].start, box[0].stop)]) for box in spikes.boxes]
     hits = [part[one] for part, one in zip(there, spikes.masks)]
-    tilts = np.concatenate([tilt[one] for tilt, one in zip(spikes.normals, spikes.masks)])
+    parts = np.array([one.mean() for one in hits])
+    rows = [row | dict(found_fraction=float(part)) for row, part in zip(spikes.rows, parts)]
+    contrasts = np.array([row['contrast'] for row in rows]) / spikes.contrast
     hit = np.concatenate(hits)
-    by = {}
-    for name, (low, high) in _TILTS.items():
-        some = (tilts >= low) & (tilts < high)
-        by[name] = float(hit[some].mean()) if some.any() else float('nan')
-    return Seen(np.array([one.mean() for one in hits]), float(hit.mean()), by, spikes.contrast, int(before))
+    by_tilt = _recalls(hit, np.concatenate(spikes.tilts), _TILTS)
+    by_contrast = _recalls(hit, np.repeat(contrasts, [len(one) for one in hits]), _STRENGTHS)
+    return Seen(parts, float(hit.mean()), by_tilt, by_contrast, spikes.contrast, int(before), rows)
 
 def look_for_spikes(
-    vol,          # (z, y, x) grey values, numpy slicing
-    msk,          # (z, y, x), 1 is membrane that was found
-    pixel:float,  # Å
-    n:int=40,     # membranes
-    seed:int=0,   # of shapes and places
-    factor:float=1., # times the contrast of this tomogram
-    **options,    # of `segment`, as the tomogram was segmented
+    vol,           # (z, y, x) grey values, numpy slicing
+    msk,           # (z, y, x), 1 is membrane that was found
+    spikes:Spikes, # of `add_spikes`
+    folder:str|Path='', # for temporary files; empty: that of temporary files
+    **options,     # of `segment`, as the tomogram was segmented
 )->Seen:
-    "Add membranes, segment again, and count those that are found."
-    spikes = add_spikes(vol, msk, pixel, n, seed, factor)
-    before = sum(np.count_nonzero(np.asarray(img) == 1) for img in msk)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)/'spiked.mrc'
-        with new_mrc(path, vol.shape, np.float32, pixel=pixel) as out:
+    "Segment a tomogram with its spikes, and count those that are found."
+    before = sum(np.count_nonzero(np.asarray(msk[z]) == 1) for z in range(len(msk)))
+    with tempfile.TemporaryDirectory(dir=folder or None) as place:
+        path = Path(place)/'spiked.mrc'
+        with new_mrc(path, vol.shape, np.float32, pixel=spikes.pixel) as out:
             for z in range(len(vol)): out[z] = spikes.slice(vol[z], z)
-        again = segment(path, output=str(Path(folder)/'found'), **options)
-        return score_spikes(spikes, again.mask, before)
+        job = open_job(path, output=f'{place}/found', **options)
+        try: again = open_volume(job.run(pictures=False)/job.file('mask'))
+        finally: job.results.abandon()
+        return score_spikes(spikes, again, before)

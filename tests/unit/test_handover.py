@@ -42,7 +42,7 @@ def test_numbers_and_their_table(cell, capsys):
     assert abs(found.rows[0]['area_nm2'] / (4 * np.pi * 15.6**2) - 1) < .1
     assert _foreign_files(cell) == '' and damage(cell) == {} and tuple(found.origin) == (100, 200, 300)
     assert 'its membranes are numbered' in capsys.readouterr().err
-    open_found(cell)
+    open_found(cell).rows
     assert capsys.readouterr().err == ''
 
 

@@ -7,7 +7,8 @@ import pytest
 import membrane_nb as mb
 from membrane_nb.checks import InputError
 from membrane_nb.cli import membrane
-from membrane_nb.measuring import measure_volume, number_membranes, read_points
+from membrane_nb.instances import NumberedMembranes
+from membrane_nb.measuring import measure_volume, read_points
 from membrane_nb.mrc import write_mrc
 from membrane_nb.plain import _image_cell
 from membrane_nb.scene import bilayer
@@ -64,31 +65,31 @@ def test_what_is_refused(found):
 
 def test_bright_membranes_measure_the_same():
     vol, msk = vesicle()
-    labels, voxels = number_membranes(msk)
-    dark = measure_volume(vol, labels, voxels, 10.)
-    bright = measure_volume(-vol, labels, voxels, 10., sign=-1)
+    labels = NumberedMembranes(msk, 10.)
+    dark = measure_volume(vol, labels, 10.)
+    bright = measure_volume(-vol, labels, 10., sign=-1)
     assert dark.rows[0]['thickness_nm'] == pytest.approx(bright.rows[0]['thickness_nm'], nan_ok=True)
 
 
 def test_thickness_of_noise_cannot_be_told():
     _, msk = vesicle()
     noise = np.random.default_rng(0).standard_normal(msk.shape)
-    labels, voxels = number_membranes(msk)
-    row, = measure_volume(noise, labels, voxels, 10.).rows
+    labels = NumberedMembranes(msk, 10.)
+    row, = measure_volume(noise, labels, 10.).rows
     assert row['thickness_kind'] == 'cannot be told' and np.isnan(row['thickness_nm']) and row['area_nm2'] > 0
 
 
 def test_an_interval_holds_its_median():
     vol, msk = vesicle(4.5)
-    labels, voxels = number_membranes(msk)
-    one, = measure_thickness(measure_volume(vol, labels, voxels, 10.).sheets).values()
+    labels = NumberedMembranes(msk, 10.)
+    one, = measure_thickness(measure_volume(vol, labels, 10.).sheets).values()
     assert one.low < one.high and 2.5 <= one.low and one.high <= 6.1 and len(one.local) == len(one.patches)
     assert one.kind == 'cannot be told' or one.low <= one.nm <= one.high
 
 
 def test_an_empty_mask_has_an_empty_table():
-    labels, voxels = number_membranes(np.zeros((8, 16, 16), np.int8))
-    measured = measure_volume(np.zeros((8, 16, 16)), labels, voxels, 10.)
+    labels = NumberedMembranes(np.zeros((8, 16, 16), np.int8), 10.)
+    measured = measure_volume(np.zeros((8, 16, 16)), labels, 10.)
     assert measured.rows == [] and repr(measured).startswith('0 membranes')
 
 
@@ -107,3 +108,18 @@ def test_a_star_file_with_optics(tmp_path):
     text = 'data_optics\nloop_\n_rlnOpticsGroup #1\n1\n\ndata_particles\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateZ #2\n_rlnCoordinateY #3\n1 3 2\n'
     (tmp_path/'p.star').write_text(text)
     assert read_points(tmp_path/'p.star').tolist() == [[3, 2, 1]]
+
+
+def test_an_empty_mask_says_what_would_have_been_seen(tmp_path, capsys):
+    noise = np.random.default_rng(0).standard_normal((28, 64, 64)).astype(np.float32)
+    write_mrc(tmp_path/'cell.mrc', noise, 20.)
+    found = mb.segment(tmp_path/'cell.mrc', output=tmp_path/'cell_membranes', contrast='dark', device='cpu')
+    membrane(['measure', str(found.folder), '--spikes', '3'])
+    said = capsys.readouterr().out
+    assert '0 membranes' in said and 'no membrane was found; of' in said and 'nothing is promised for rims and for flat' in said
+    rows = list(csv.DictReader((tmp_path/'cell_measures'/'spikes.csv').open()))
+    assert 1 <= len(rows) <= 3 and all(0 <= float(row['found_fraction']) <= 1 for row in rows)
+    assert {p.name for p in (tmp_path/'cell_measures').glob('[!.]*')} == {'measures.csv', 'spikes.csv', 'spikes.png'}
+    (tmp_path/'other.pt').write_bytes(b'other weights')
+    with pytest.raises(InputError, match='other.pt did not make this segmentation'):
+        mb.measure(found, spikes=3, weights=str(tmp_path/'other.pt'), overwrite=True)
