@@ -1,27 +1,29 @@
 """Measure membranes that are known, and count what the intervals hold: `python benchmarks/measures.py [STEP ...]`.
 
-Steps: calibrate, known, distances, spikes, mito (of a tomogram with its mask: `--tomo cell.mrc --mask mask.mrc`).
+Steps: calibrate, known, distances, spikes; real TOMOGRAM MASK (any tomogram with its mask); cryocat PYTHON (of an environment with cryoCAT 0.7.1).
 Each writes output/measures/STEP.json, which nbs/evidence/04_measures.ipynb shows. What is there already is kept.
 """
-import argparse, json, sys
+import json, os, subprocess, sys, time
+from pathlib import Path
 
 import numpy as np
 
 from membrane_nb import thickness
-from membrane_nb.instances import NumberedMembranes
 from membrane_nb.infer import segment
-from membrane_nb.measuring import _to_others, measure_volume
+from membrane_nb.instances import sheet_normals
+from membrane_nb.measuring import _add_and_look, _as_segmented, _open_tomogram, _to_others, measure_volume
 from membrane_nb.mrc import write_mrc
 from membrane_nb.page import output_root
 from membrane_nb.plain import _image_cell, phantom, random_look
 from membrane_nb.scene import bilayer, crowd
 from membrane_nb.shapes import HALF_THICKNESS, random_rotation
-from membrane_nb.spikes import add_spikes, known_phantom, look_for_spikes
+from membrane_nb.spikes import add_spikes, known_phantom, look_for_spikes, measure_contrast
 from membrane_nb.surface import trace
 
 FOLDER = output_root()/'measures'
 PIXELS, CONTRASTS = (8., 10., 13.), (.5, 1., 2.) # Å; contrast-to-noise ratio of a voxel
 CASES = [(pixel, cnr) for pixel in PIXELS for cnr in CONTRASTS]
+NARROW = thickness.NARROW
 CALIBRATE, FIRST = 3000, 2000 # seeds: what calibrates the intervals is not what they are scored on
 
 
@@ -50,8 +52,8 @@ def steps(name, first, rounds):
 
 def calibrate(rounds=5):
     "Intervals as they come, of phantoms that are not scored: what `STRETCH` of 46_thickness is chosen by."
-    stretch, thickness.STRETCH = thickness.STRETCH, {8: 1., 13: 1.}
-    narrow, thickness.NARROW = thickness.NARROW, np.inf
+    as_it_is, thickness.STRETCH = thickness.STRETCH, {8: 1., 13: 1.}
+    thickness.NARROW = np.inf
     for rows, seed, pixel, cnr in steps('calibrate', CALIBRATE, rounds):
         known = known_phantom(seed, pixel, cnr)
         series = dict(tilt=known.look['tilt'], axis=known.look['axis'])
@@ -59,19 +61,16 @@ def calibrate(rounds=5):
         for number, one in found.items():
             true = known.truth[number - 1]['apart']
             rows.append(dict(seed=seed, pixel=pixel, cnr=cnr, apart=true, nm=one.nm, low=one.low, high=one.high))
-    thickness.STRETCH, thickness.NARROW = stretch, narrow
+    thickness.STRETCH, thickness.NARROW = as_it_is, NARROW
     rows = kept('calibrate')
     for pixel in PIXELS: print(f'{pixel:g} Å: stretch {best_stretch([row for row in rows if row["pixel"] == pixel]):.2f}')
 
 
 def best_stretch(rows):
-    "The factor with which 68 % of the intervals that are narrow enough hold the truth."
+    "The factor with which 68 of 100 intervals hold the truth, of those that are narrow enough."
     true, nm, low, high = np.array([[row[name] for name in ('apart', 'nm', 'low', 'high')] for row in rows]).T
     needed = np.where(true < nm, (nm - true) / np.maximum(nm - low, 1e-9), (true - nm) / np.maximum(high - nm, 1e-9))
-    factors = np.arange(.3, 2, .01)
-    told = [(high - low) * factor <= thickness.NARROW for factor in factors]
-    held = [np.mean(needed[some] <= factor) for some, factor in zip(told, factors)]
-    return factors[np.abs(np.array(held) - .68).argmin()]
+    return np.quantile(needed[high - low <= NARROW], .68)
 
 
 def known(rounds=5):
@@ -127,19 +126,101 @@ def spikes(n=20):
         print(rows[-1], flush=True)
 
 
-def predict_recall(vol, msk, pixel, n):
-    "Recall of the true mask, and of spikes."
+def predict_recall(vol, msk, pixel, n, rounds=3):
+    "Recall of the true mask, and of spikes; both by orientation."
     path = FOLDER/'phantom.mrc'
     write_mrc(path, vol, pixel)
     found = segment(path, output=str(FOLDER/'found'), overwrite=True, contrast='dark')
     hit = found.mask[:] == 1
-    row = dict(true=float(hit[msk == 1].mean()))
-    try: added = add_spikes(vol, hit, pixel, n)
-    except ValueError: return row # no room
-    seen = look_for_spikes(vol, hit, added, contrast='dark')
-    return row | dict(predicted=seen.recall, spikes=len(seen.parts), found=seen.found, by_tilt=seen.by_tilt, by_contrast=seen.by_contrast)
+    row = dict(true=float(hit[msk == 1].mean()), true_by_tilt=voxels_by_tilt(msk == 1, hit, pixel), found_by_tilt=voxels_by_tilt(hit, msk == 1, pixel))
+    row['contrasts'] = measure_contrast(vol, msk, pixel), measure_contrast(vol, hit, pixel)
+    each = []
+    for seed in range(rounds):
+        try: added = add_spikes(vol, hit, pixel, n, seed)
+        except ValueError: return row # no room
+        seen = look_for_spikes(vol, hit, added, contrast='dark')
+        each.append((seen.recall, int(sum(map(np.sum, added.masks))), seen.by_tilt, seen.by_contrast, seen.rows))
+    recall, voxels = np.array([one[:2] for one in each]).T
+    spikes = [spike for one in each for spike in one[4]]
+    return row | dict(predicted=float((recall * voxels).sum() / voxels.sum()), spikes=len(spikes), rounds=each)
+
+
+def voxels_by_tilt(msk, other, pixel):
+    "Of membrane that is flat, tilted and upright: its voxels, and how many of them another mask holds, too."
+    at, normals = sheet_normals(msk, pixel / 10)
+    tilts = np.degrees(np.arccos(np.abs(normals[:, 0]).clip(0, 1)))
+    there = other[tuple(at.T)]
+    return [[int(np.sum(some)), int(np.sum(there[some]))] for some in (tilts < 30, (tilts >= 30) & (tilts < 60), tilts >= 60)]
+
+
+def real(tomo, mask):
+    "Predicted and true recall of a tomogram with a mask, its thickness, and the peak memory of `measure`."
+    found = segment(tomo, mask, output=str(FOLDER/'real'), overwrite=True)
+    hits = [(np.count_nonzero(found.mask[z][found.tomo.msk[z] == 1]), np.count_nonzero(found.tomo.msk[z] == 1)) for z in range(len(found.mask))]
+    del found
+    words = [sys.executable, '-c', MEASURE, tomo, str(FOLDER/'real'), str(FOLDER/'real_measures')]
+    start = time.monotonic()
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    row = json.loads(done.stdout.splitlines()[-1])
+    row |= dict(tomogram=Path(tomo).name, true=float(np.divide(*np.sum(hits, 0))), seconds=time.monotonic() - start)
+    keep('real', [row])
+    vol, opened, record = _open_tomogram(FOLDER/'real', tomo, FOLDER)
+    seen = _add_and_look(vol, opened.mask, 40, record['scale']['sign'], {}, FOLDER, _as_segmented(record, ''))
+    print(seen)
+    row |= dict(predicted=seen.recall, spikes=len(seen.parts), found=seen.found, by_tilt=seen.by_tilt, by_contrast=seen.by_contrast, each=seen.rows)
+    keep('real', [row])
+    print(row, flush=True)
+
+
+MEASURE = """
+import json, sys
+import membrane_nb as mb
+tomo, found, output = sys.argv[1:]
+table = mb.measure(found, tomo=tomo, output=output, overwrite=True)
+peak, = [int(line.split()[1]) / 1024 for line in open('/proc/self/status') if line.startswith('VmHWM')] # MB, of Linux
+print(json.dumps(dict(peak_mb=peak, rows=table.rows)))
+"""
+
+
+def cryocat(python):
+    "Thickness by cryoCAT, with its defaults, of the membranes of the first nine phantoms of `known`."
+    folder = FOLDER/'cryocat'
+    folder.mkdir(parents=True, exist_ok=True)
+    for rows, seed, pixel, cnr in steps('cryocat', FIRST, 1):
+        phantom = known_phantom(seed, pixel, cnr)
+        write_mrc(folder/'tomo.mrc', phantom.vol, pixel)
+        write_mrc(folder/'labels.mrc', phantom.labels.astype(np.int8), pixel)
+        words = [python, '-c', CRYOCAT, str(folder), str(len(phantom.truth))]
+        alone = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
+        done = subprocess.run(words, capture_output=True, text=True, check=True, env=alone)
+        for row in json.loads(done.stdout.splitlines()[-1]):
+            rows.append(row | dict(seed=seed, pixel=pixel, cnr=cnr, apart=phantom.truth[row['instance'] - 1]['apart']))
+
+
+CRYOCAT = """
+import json, pickle, sys
+import numpy as np, pandas as pd
+from cryocat import memthick
+folder, n = sys.argv[1:]
+rows = []
+for i in range(1, int(n) + 1):
+    row = dict(instance=i)
+    try:
+        memthick.run_full_pipeline(f'{folder}/labels.mrc', output_dir=f'{folder}/{i}', membrane_labels={'m': i},
+            use_gpu=False, num_cpu_threads=1, tomo_path=f'{folder}/tomo.mrc')
+        row['thickness'] = float(pd.read_csv(f'{folder}/{i}/labels_m_thickness_cleaned.csv').thickness_nm.median())
+        with open(f'{folder}/{i}/labels_m_int_profiles_cleaned.pkl', 'rb') as f: profiles = pickle.load(f)
+        row['minima'] = float(np.median([one['features']['separation_distance'] * one['voxel_size'] for one in profiles])) # nm
+        row['profiles'] = len(profiles)
+    except Exception as e: row['failed'] = repr(e)
+    rows.append(row)
+print()
+print(json.dumps(rows))
+"""
 
 
 if __name__ == '__main__':
-    names = sys.argv[1:] or ['calibrate', 'known', 'distances', 'spikes']
-    for name in names: globals()[name]()
+    what = sys.argv[1:]
+    if what[:1] in (['real'], ['cryocat']): globals()[what[0]](*what[1:])
+    else:
+        for name in what or ['calibrate', 'known', 'distances', 'spikes']: globals()[name]()

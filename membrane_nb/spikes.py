@@ -39,18 +39,20 @@ def draw_membrane(
     p:np.ndarray,            # (3, z, y, x), nm from the centre, turned
     kind:str,                # vesicle, tube or disc
     rng:np.random.Generator, # decides the size
-)->tuple: # distance (z, y, x) nm; area nm²; mean curvature 1/nm
+    larger:float=1.,         # factor of the size
+)->tuple: # distance (z, y, x) nm; area nm²; mean curvature 1/nm; radius of its rim in nm, infinite: closed
     "Distance to a small membrane of known area and curvature."
     if kind == 'vesicle':
-        r = rng.uniform(9, 14)
-        return np.abs(ball(p, (r, r, r))), 4 * np.pi * r**2, 1 / r
+        r = larger * rng.uniform(9, 14)
+        return np.abs(ball(p, (r, r, r))), 4 * np.pi * r**2, 1 / r, np.inf
     if kind == 'tube':
-        r, length = rng.uniform(7, 10), rng.uniform(6, 10)
+        r, length = larger * rng.uniform(7, 10), larger * rng.uniform(6, 10)
         area = 2 * np.pi * r * length + 4 * np.pi * r**2
-        return np.abs(_tube(p, r, length)), area, (length + 4 * r) / (2 * r * (length + 2 * r)) # with its round ends
-    rim, radius = rng.uniform(10, 15), rng.uniform(20, 80)
+        bend = (length + 4 * r) / (2 * r * (length + 2 * r)) # with its round ends
+        return np.abs(_tube(p, r, length)), area, bend, np.inf
+    rim, radius = larger * rng.uniform(10, 15), larger * rng.uniform(20, 80)
     area = 2 * np.pi / 3 * radius**2 * ((1 + (rim / radius)**2)**1.5 - 1)
-    return _bowl(p, rim, radius), area, 1 / radius
+    return _bowl(p, rim, radius), area, 1 / radius, rim
 
 def _turned_box(
     n:int,                   # voxels along a side
@@ -92,7 +94,7 @@ def known_phantom(
         box = tuple(slice(i * n, (i + 1) * n) for i in corner)
         turn = random_rotation(.5, rng)
         kind = rng.choice(KINDS)
-        d[box], area, bend = draw_membrane(_turned_box(n, pixel, turn, rng), kind, rng)
+        d[box], area, bend, _ = draw_membrane(_turned_box(n, pixel, turn, rng), kind, rng)
         apart = float(rng.uniform(2.8, 5.5))
         sheet[box] = bilayer(d[box], pixel, core, apart) * rng.uniform(.8, 1.2)
         labels[box] = np.where(d[box] <= HALF_THICKNESS, len(truth) + 1, 0)
@@ -109,7 +111,9 @@ def _to_beam(
     return float(np.degrees(np.arccos(min(1, abs(turn[0, 0])))))
 
 # %% ../nbs/toolbox/47_spikes.ipynb #057609a1
-ROOM = 22. # nm, half the side of the box of a spike
+ROOM = 22.    # nm, half the side of the box of a spike
+_LARGER = 1.25 # factor of its size: as large as the box allows
+_RIM = 4.     # nm: so near its rim a disc is not counted
 
 def _free_places(
     msk,                     # (z, y, x), 1 is membrane
@@ -168,7 +172,7 @@ class Spikes:
     "Membranes that were added to a tomogram."
     boxes:list     # of each: 3 slices
     images:list    # of each: what was added, (z, y, x) float32
-    masks:list     # of each: (z, y, x) bool
+    masks:list     # of each: (z, y, x) bool, its voxels that are counted
     tilts:list     # of each: (its voxels,) degrees between the normal and the beam
     rows:list      # of each a dict: where it lies, its kind, contrast and orientation
     contrast:float # of membrane against background, in grey values
@@ -202,8 +206,8 @@ def _draw_spike(
     turn = random_rotation(.5, rng)
     box = _turned_box(n, pixel, turn, rng)
     kind = str(rng.choice(KINDS))
-    distance = draw_membrane(box, kind, rng)[0]
-    there = distance <= HALF_THICKNESS
+    distance, _, _, rim = draw_membrane(box, kind, rng, _LARGER)
+    there = (distance <= HALF_THICKNESS) & (np.hypot(box[1], box[2]) < rim - _RIM)
     around = (distance > 4) & (distance < 8)
     image = _imaged(bilayer(distance, pixel), pixel, *wedge)
     depth = image[there].mean() - image[around].mean()
