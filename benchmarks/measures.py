@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from membrane_nb import thickness
-from membrane_nb.infer import segment
-from membrane_nb.instances import sheet_normals
+from membrane_nb.infer import open_job, segment
 from membrane_nb.measuring import _add_and_look, _as_segmented, _open_tomogram, _to_others, measure_volume
 from membrane_nb.mrc import write_mrc
 from membrane_nb.page import output_root
@@ -19,6 +18,7 @@ from membrane_nb.scene import bilayer, crowd
 from membrane_nb.shapes import HALF_THICKNESS, random_rotation
 from membrane_nb.spikes import add_spikes, known_phantom, look_for_spikes, measure_contrast
 from membrane_nb.surface import trace
+from membrane_nb.volume import open_volume
 
 FOLDER = output_root()/'measures'
 PIXELS, CONTRASTS = (8., 10., 13.), (.5, 1., 2.) # Å; contrast-to-noise ratio of a voxel
@@ -73,7 +73,7 @@ def best_stretch(rows):
     return np.quantile(needed[high - low <= NARROW], .68)
 
 
-def known(rounds=5):
+def known(rounds=4):
     "A row for each membrane of phantoms of every voxel size and contrast."
     for rows, seed, pixel, cnr in steps('known', FIRST, rounds):
         phantom = known_phantom(seed, pixel, cnr)
@@ -126,31 +126,21 @@ def spikes(n=20):
         print(rows[-1], flush=True)
 
 
-def predict_recall(vol, msk, pixel, n, rounds=3):
-    "Recall of the true mask, and of spikes; both by orientation."
+def predict_recall(vol, msk, pixel, n, rounds=2):
+    "Recall of the true mask, and of spikes."
     path = FOLDER/'phantom.mrc'
     write_mrc(path, vol, pixel)
-    found = segment(path, output=str(FOLDER/'found'), overwrite=True, contrast='dark')
-    hit = found.mask[:] == 1
-    row = dict(true=float(hit[msk == 1].mean()), true_by_tilt=voxels_by_tilt(msk == 1, hit, pixel), found_by_tilt=voxels_by_tilt(hit, msk == 1, pixel))
-    row['contrasts'] = measure_contrast(vol, msk, pixel), measure_contrast(vol, hit, pixel)
+    job = open_job(path, output=str(FOLDER/'found'), overwrite=True, contrast='dark')
+    hit = open_volume(job.run(pictures=False)/'mask.mrc')[:] == 1
+    row = dict(true=float(hit[msk == 1].mean()), contrasts=(measure_contrast(vol, msk, pixel), measure_contrast(vol, hit, pixel)))
     each = []
     for seed in range(rounds):
         try: added = add_spikes(vol, hit, pixel, n, seed)
         except ValueError: return row # no room
         seen = look_for_spikes(vol, hit, added, contrast='dark')
-        each.append((seen.recall, int(sum(map(np.sum, added.masks))), seen.by_tilt, seen.by_contrast, seen.rows))
-    recall, voxels = np.array([one[:2] for one in each]).T
-    spikes = [spike for one in each for spike in one[4]]
-    return row | dict(predicted=float((recall * voxels).sum() / voxels.sum()), spikes=len(spikes), rounds=each)
-
-
-def voxels_by_tilt(msk, other, pixel):
-    "Of membrane that is flat, tilted and upright: its voxels, and how many of them another mask holds, too."
-    at, normals = sheet_normals(msk, pixel / 10)
-    tilts = np.degrees(np.arccos(np.abs(normals[:, 0]).clip(0, 1)))
-    there = other[tuple(at.T)]
-    return [[int(np.sum(some)), int(np.sum(there[some]))] for some in (tilts < 30, (tilts >= 30) & (tilts < 60), tilts >= 60)]
+        each += [spike | dict(voxels=int(there.sum()), usual=seen.contrast) for spike, there in zip(seen.rows, added.masks)]
+    part, voxels = np.array([[spike['found_fraction'], spike['voxels']] for spike in each]).T
+    return row | dict(predicted=float((part * voxels).sum() / voxels.sum()), spikes=len(each), each=each)
 
 
 def real(tomo, mask):
@@ -183,10 +173,11 @@ print(json.dumps(dict(peak_mb=peak, rows=table.rows)))
 
 
 def cryocat(python):
-    "Thickness by cryoCAT, with its defaults, of the membranes of the first nine phantoms of `known`."
+    "Thickness by cryoCAT, with its defaults, of the first phantoms of `known` with a contrast-to-noise ratio of 1."
     folder = FOLDER/'cryocat'
     folder.mkdir(parents=True, exist_ok=True)
     for rows, seed, pixel, cnr in steps('cryocat', FIRST, 1):
+        if cnr != 1: continue
         phantom = known_phantom(seed, pixel, cnr)
         write_mrc(folder/'tomo.mrc', phantom.vol, pixel)
         write_mrc(folder/'labels.mrc', phantom.labels.astype(np.int8), pixel)
