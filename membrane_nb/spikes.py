@@ -8,7 +8,7 @@ __all__ = ['KINDS', 'ROOM', 'draw_membrane', 'Known', 'known_phantom', 'measure_
 
 # %% ../nbs/toolbox/47_spikes.ipynb #1bf568f5
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -138,19 +138,6 @@ def _free_places(
     return kept
 
 # %% ../nbs/toolbox/47_spikes.ipynb #e4e10343
-def _contrast(
-    slices,      # of each: grey values (y, x), membrane (y, x) bool
-    pixel:float, # Å
-)->float: # in grey values; 0: there is no membrane
-    "Mean of the membrane minus mean of what lies 4 to 8 nm beside it."
-    sums = np.zeros((2, 2))
-    for img, there in slices:
-        apart = distance_transform_edt(~there) * pixel / 10
-        for row, some in zip(sums, (there, (apart > 4) & (apart < 8))): row += img[some].sum(dtype=float), some.sum()
-    if not sums[:, 1].all(): return 0.
-    membrane, around = sums[:, 0] / sums[:, 1]
-    return float(membrane - around)
-
 def measure_contrast(
     vol,         # (z, y, x) grey values, numpy slicing
     msk,         # (z, y, x), 1 is membrane
@@ -158,8 +145,14 @@ def measure_contrast(
 )->float: # in grey values; negative: membranes are dark
     "How far the grey values of membrane and of what lies around it are apart; 0: there is no membrane."
     zs = [z for z in range(len(msk)) if (np.asarray(msk[z]) == 1).any()]
-    some = zs[::max(1, len(zs) // 40)]
-    return _contrast(((np.asarray(vol[z], np.float32), np.asarray(msk[z]) == 1) for z in some), pixel)
+    sums = np.zeros((2, 2))
+    for z in zs[::max(1, len(zs) // 40)]:
+        img, there = np.asarray(vol[z], np.float32), np.asarray(msk[z]) == 1
+        apart = distance_transform_edt(~there) * pixel / 10
+        for row, some in zip(sums, (there, (apart > 4) & (apart < 8))): row += img[some].sum(dtype=float), some.sum()
+    if not sums[:, 1].all(): return 0.
+    membrane, around = sums[:, 0] / sums[:, 1]
+    return float(membrane - around)
 
 def _imaged(
     sheet:np.ndarray, # (z, y, x), density
@@ -184,14 +177,6 @@ class Spikes:
     rows:list      # of each a dict: where it lies, its kind, contrast and orientation
     contrast:float # of membrane against background, in grey values
     pixel:float    # Å
-
-    def at(self,
-        factor:float, # of the contrast
-    ): # `Spikes`
-        "The same membranes at another contrast."
-        images = [np.float32(factor) * image for image in self.images]
-        rows = [row | dict(contrast=factor * row['contrast']) for row in self.rows]
-        return replace(self, images=images, rows=rows, contrast=factor * self.contrast)
 
     def slice(self,
         img:np.ndarray, # (y, x), a slice of the tomogram
@@ -300,20 +285,13 @@ def _recalls(
     some = {name: hit[(values >= low) & (values < high)] for name, (low, high) in groups.items()}
     return {name: float(mine.mean()) if len(mine) else np.nan for name, mine in some.items()}
 
-def _cut(
-    vol,       # (z, y, x), numpy slicing
-    box:tuple, # 3 slices
-)->np.ndarray: # (z, y, x)
-    "A part of a volume that is read slice by slice."
-    return np.stack([np.asarray(vol[z])[box[1:]] for z in range(box[0].start, box[0].stop)])
-
 def score_spikes(
     spikes:Spikes,
     found,     # (z, y, x), 1 is membrane, of the tomogram with its spikes
     before=0,  # voxels of membrane in the tomogram itself
 )->Seen:
     "How much of the spikes was found."
-    there = [_cut(found, box) == 1 for box in spikes.boxes]
+    there = [np.stack([np.asarray(found[z])[box[1:]] == 1 for z in range(box[0].start, box[0].stop)]) for box in spikes.boxes]
     hits = [part[one] for part, one in zip(there, spikes.masks)]
     parts = np.array([one.mean() for one in hits])
     rows = [row | dict(found_fraction=float(part)) for row, part in zip(spikes.rows, parts)]
@@ -323,32 +301,6 @@ def score_spikes(
     by_contrast = _recalls(hit, np.repeat(contrasts, [len(one) for one in hits]), _STRENGTHS)
     return Seen(parts, float(hit.mean()), by_tilt, by_contrast, spikes.contrast, int(before), rows)
 
-def _shown(
-    vol,     # (z, y, x) grey values, numpy slicing
-    spikes:Spikes,
-    found,   # (z, y, x), 1 is membrane, of the tomogram with its spikes
-)->float: # in grey values; 0: none was found
-    "The contrast of the spikes, measured on what was found of them."
-    boxes = ((_cut(vol, box) + image, _cut(found, box) == 1) for box, image in zip(spikes.boxes, spikes.images))
-    return _contrast((one for grey, there in boxes for one in zip(grey, there)), spikes.pixel)
-
-def _look(
-    vol,           # (z, y, x) grey values, numpy slicing
-    spikes:Spikes,
-    folder:str|Path, # for temporary files; empty: that of temporary files
-    before:int,    # voxels of membrane in the tomogram itself
-    options:dict,  # of `segment`
-)->tuple: # `Seen`; contrast of what was found
-    "Segment a tomogram with its spikes."
-    with tempfile.TemporaryDirectory(dir=folder or None) as place:
-        path = Path(place)/'spiked.mrc'
-        with new_mrc(path, vol.shape, np.float32, pixel=spikes.pixel) as out:
-            for z in range(len(vol)): out[z] = spikes.slice(vol[z], z)
-        job = open_job(path, output=f'{place}/found', **options)
-        try: again = open_volume(job.run(pictures=False)/job.file('mask'))
-        finally: job.results.abandon()
-        return score_spikes(spikes, again, before), _shown(vol, spikes, again)
-
 def look_for_spikes(
     vol,           # (z, y, x) grey values, numpy slicing
     msk,           # (z, y, x), 1 is membrane that was found
@@ -356,9 +308,13 @@ def look_for_spikes(
     folder:str|Path='', # for temporary files; empty: that of temporary files
     **options,     # of `segment`, as the tomogram was segmented
 )->Seen:
-    "Segment a tomogram with its spikes, weaken these until what is found of them is as strong as what was found, and count."
+    "Segment a tomogram with its spikes, and count those that are found."
     before = sum(np.count_nonzero(np.asarray(msk[z]) == 1) for z in range(len(msk)))
-    seen, shown = _look(vol, spikes, folder, before, options)
-    if not before or not shown: return seen # no contrast was measured
-    factor = spikes.contrast / shown
-    return _look(vol, spikes.at(min(factor, 1.)), folder, before, options)[0] if factor > 0 else seen
+    with tempfile.TemporaryDirectory(dir=folder or None) as place:
+        path = Path(place)/'spiked.mrc'
+        with new_mrc(path, vol.shape, np.float32, pixel=spikes.pixel) as out:
+            for z in range(len(vol)): out[z] = spikes.slice(vol[z], z)
+        job = open_job(path, output=f'{place}/found', **options)
+        try: again = open_volume(job.run(pictures=False)/job.file('mask'))
+        finally: job.results.abandon()
+        return score_spikes(spikes, again, before)

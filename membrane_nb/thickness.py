@@ -117,7 +117,7 @@ def _quantiles(
 
 # %% ../nbs/toolbox/46_thickness.ipynb #ca9b014e
 NARROW = 1.5 # nm: where more is likely, the thickness cannot be told
-STRETCH = {8: .76, 10: .71, 13: .67} # Å to a factor of the intervals, see evidence/04_measures
+STRETCH = .72 # factor of the intervals, from phantoms: see evidence/04_measures
 
 @dataclass
 class Thickness:
@@ -152,7 +152,6 @@ def _one_thickness(
     i:int,             # which of its membranes
     imaged:np.ndarray, # of `imaged_bilayers`
     profiles:np.ndarray, # (patches, depths of `INNER`), of its patches
-    stretch:float,     # of the interval
 )->Thickness:
     "The thickness of one membrane, and of each of its patches."
     mean, worth = found.means[i], found.patches[i]
@@ -173,7 +172,7 @@ def _one_thickness(
     local = np.exp(local - logsumexp(local, axis=1, keepdims=True)) @ APARTS
     kind = 'leaflets' if _two_leaflets(mean, noise) else 'band'
     if high - low > NARROW: return Thickness(np.nan, float(low), float(high), 'cannot be told', found.members[i], local)
-    low, high = nm + stretch * (low - nm), nm + stretch * (high - nm)
+    low, high = nm + STRETCH * (low - nm), nm + STRETCH * (high - nm)
     return Thickness(float(nm), float(low), float(high), kind, found.members[i], local)
 
 def measure_thickness(
@@ -184,9 +183,8 @@ def measure_thickness(
     "The thickness of every membrane that the tilt series has seen."
     found = _mean_profiles(sheets, is_seen(sheets.facing, tilt, axis))
     imaged = imaged_bilayers(sheets.pixel)
-    stretch = np.interp(sheets.pixel, list(STRETCH), list(STRETCH.values()))
     out = {}
     for i, number in enumerate(found.numbers):
         profiles = sheets.profiles[found.members[i]][:, INNER]
-        out[number] = _one_thickness(found, i, imaged, profiles, stretch)
+        out[number] = _one_thickness(found, i, imaged, profiles)
     return out
