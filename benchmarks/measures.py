@@ -25,7 +25,7 @@ FOLDER = output_root()/'measures'
 PIXELS, CONTRASTS = (8., 10., 13.), (.5, 1., 2.) # Å; contrast-to-noise ratio of a voxel
 CASES = [(pixel, cnr) for pixel in PIXELS for cnr in CONTRASTS]
 NARROW = thickness.NARROW
-CALIBRATE, FIRST = 3000, 2000 # seeds: what calibrates the intervals is not what they are scored on
+CALIBRATE, FIRST = 3000, 2000 # seeds; 2 * FIRST is that of `intervals`
 
 
 def keep(name, rows): # also after every step, so that a run that is stopped is not lost
@@ -52,7 +52,7 @@ def steps(name, first, rounds):
 
 
 def calibrate(rounds=5):
-    "Intervals as they come, of phantoms that are not scored: what `STRETCH` of 46_thickness is chosen by."
+    "Intervals as they come: what `STRETCH` of 46_thickness is chosen by, with those of `known`. `intervals` scores it on others."
     as_it_is, thickness.STRETCH = thickness.STRETCH, 1.
     thickness.NARROW = np.inf
     for rows, seed, pixel, cnr in steps('calibrate', CALIBRATE, rounds):
@@ -63,8 +63,14 @@ def calibrate(rounds=5):
             true = known.truth[number - 1]['apart']
             rows.append(dict(seed=seed, pixel=pixel, cnr=cnr, apart=true, nm=one.nm, low=one.low, high=one.high))
     thickness.STRETCH, thickness.NARROW = as_it_is, NARROW
-    rows = kept('calibrate')
+    rows = kept('calibrate') + [as_it_came(row) for row in kept('known')]
     for some in (PIXELS, *zip(PIXELS)): print(some, f'{best_stretch([row for row in rows if row["pixel"] in some]):.2f}')
+
+
+def as_it_came(row):
+    "A row of `known` without its stretch."
+    nm, low, high = [row[f'thickness_{name}nm'] for name in ('', 'low_', 'high_')]
+    return row | dict(nm=nm, low=nm + (low - nm) / thickness.STRETCH, high=nm + (high - nm) / thickness.STRETCH)
 
 
 def best_stretch(rows):
