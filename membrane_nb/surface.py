@@ -206,6 +206,7 @@ def _trace_block(
     normals = _smooth_normals(places, normals)
     low, high = np.array([(s.start, s.stop) for s in box]).T
     own = ((voxels + start >= low) & (voxels + start < high)).all(1)
+    own[own] = label[tuple(voxels[own].T)] > 0 # a middle may lie just beside its mask
     if not own.any(): return None
     instance = label[tuple(voxels[own].T)].astype(int)
     patch = _patches(places[own], instance, pixel)

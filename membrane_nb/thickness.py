@@ -117,7 +117,7 @@ def _quantiles(
 
 # %% ../nbs/toolbox/46_thickness.ipynb #ca9b014e
 NARROW = 1.5 # nm: where more is likely, the thickness cannot be told
-STRETCH = .74 # factor of the intervals, from phantoms: see evidence/04_measures
+STRETCH = .8 # factor of the intervals, from phantoms: see evidence/04_measures
 
 @dataclass
 class Thickness:
