@@ -242,6 +242,7 @@ class Browser {
   }
 
   say(text, wrong = false) {
+    clearTimeout(this.silence);
     this.named.said.textContent = text;
     this.named.said.className = wrong ? 'wrong' : '';
   }
@@ -424,9 +425,10 @@ class Browser {
     this.draw();
   }
 
-  // Let Python paint along the points.
+  // Let Python paint along the points; a kernel that has died does not answer.
   paint(kind, value) {
     this.strokeAt = performance.now();
+    this.silence = setTimeout(() => this.say('Python does not answer: this is not kept; run the cell again', true), 10000);
     this.send(kind, { z: this.at.z, points: this.points, size: this.sizes[this.tool], value });
   }
 

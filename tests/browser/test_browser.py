@@ -368,17 +368,32 @@ def test_save(traced, painter, page):
     assert open_mrc(mask).header.dmin == 0 and np.array_equal(open_mrc(mask)[:], traced)
 
 
-def test_killed_kernel(traced, painter, lab, page):
-    "A stroke of the last second outlives the kernel; fine-tuning takes the mask up."
+@pytest.fixture(scope='module')
+def reborn(traced, painter, lab, page):
+    "The painter after its kernel was killed and all cells ran again; the last one trains. With the mask before that."
     shown, mask = painter
-    assert np.array_equal(open_mrc(mask)[:], traced)
     os.kill(int((lab[1]/'pid').read_text()), signal.SIGKILL)
     page.locator('.jp-Dialog .jp-mod-accept').click() # the kernel has died, and starts anew
-    assert np.array_equal(open_mrc(mask)[:], traced)
+    before = open_mrc(mask)[:]
     run_all(page)
-    assert np.array_equal(open_mrc(mask)[:], traced)
-    again = Shown(page)
-    assert again.data('z') == '12' and again.orange() > 100
+    return Shown(page), before
+
+
+def test_killed_kernel(reborn, traced, painter):
+    "All that was painted outlives the kernel, and is painted on."
+    shown, before = reborn
+    assert np.array_equal(before, traced) and np.array_equal(open_mrc(painter[1])[:], traced)
+    assert shown.data('z') == '12' and shown.orange() > 100
+    shown.click('brush')
+    shown.stroke((150, 30), (150, 70))
+    assert open_mrc(painter[1])[12][150, 50] == 1
+
+
+def test_fine_tuning(reborn, lab):
+    "A step of training takes the painted slices: one to train, one to validate and one to test on."
+    card = json.loads((lab[1]/'runs'/'tuned'/'card.json').read_text())
+    parts = zip(('train', 'val', 'test'), TRACED)
+    assert card['data'] == {part: [f'cell.mrc, slices {z}'] for part, z in parts}
     assert (lab[1]/'runs'/'tuned'/'weights.safetensors').exists()
 
 
