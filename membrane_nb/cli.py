@@ -185,19 +185,21 @@ def _is_first()->bool:
     return os.environ.get('RANK', '0') == '0'
 
 # %% ../nbs/more/05_cli.ipynb #c3305de3
-def _two_names(
+def _named(
     parser:_Parser,
     words:list,   # of the command line
     fields:dict,  # name to field: what may be named
-    names:tuple,  # of the two options that stand first, without their names
+    *names,       # of what stands before the options, in this order
 )->dict: # what the user named
-    "The options of a command that begins with two names."
+    "The options of a command, with those that stand first by their place; one that is missing raises `InputError`."
     given = _read(parser, words, fields)
     named = given.pop('tomogram')
-    if len(named) > 2: raise InputError(f'found {named[2]!r}; wanted two names, and then options')
+    if len(named) > len(names):
+        raise InputError(f'found {named[len(names)]!r}; wanted {" and ".join(names)}, and then options')
     given |= dict(zip(names, named))
     for name in names:
-        if not given.get(name): raise InputError(f'parameter {name}: found nothing; wanted {fields[name].description}')
+        wanted = fields[name].description if name in fields else parser.usage
+        if not given.get(name): raise InputError(f'parameter {name}: found nothing; wanted {wanted}')
     return given
 
 def _export(
@@ -207,7 +209,7 @@ def _export(
     "Write what napari, ChimeraX, IMOD, RELION-5 or copick opens."
     fields = ExportOptions.model_fields
     parser = _parser(prog, _export.__doc__, 'a folder of membrane segment, and a program', {'export': fields}, 'FOLDER PROGRAM')
-    given = _two_names(parser, words, fields, ('folder', 'program'))
+    given = _named(parser, words, fields, 'folder', 'program')
     from membrane_nb.handover import export
     export(given.pop('folder'), **given)
 
@@ -218,7 +220,7 @@ def _convert(
     "Make a mask of what was drawn in another program."
     fields = ConvertOptions.model_fields
     parser = _parser(prog, _convert.__doc__, 'the labels, and the tomogram they were drawn on', {'convert': fields}, 'LABELS TOMOGRAM')
-    given = _two_names(parser, words, fields, ('labels', 'tomo'))
+    given = _named(parser, words, fields, 'labels', 'tomo')
     from membrane_nb.handover import convert
     convert(**given)
 
@@ -230,11 +232,9 @@ def _fetch(
     "Fetch an annotated tomogram of the CryoET Data Portal by the number of its run."
     fields = FetchOptions.model_fields
     parser = _parser(prog, _fetch.__doc__, 'the run: 14122, or 14122/ID for one tomogram or annotation of it', {'files': fields}, 'RUN')
-    given = _read(parser, words, fields)
-    named = given.pop('tomogram')
-    if len(named) != 1: raise InputError(f'found {len(named)} names; wanted the number of one run, as in {prog} 14122')
+    given = _named(parser, words, fields, 'run')
     from membrane_nb.portal import fetch
-    print(fetch(named[0], **given), flush=True)
+    print(fetch(given.pop('run'), **given), flush=True)
 
 # %% ../nbs/more/05_cli.ipynb #15027d75
 def _measure(
@@ -244,11 +244,9 @@ def _measure(
     "Measure the membranes of a segmentation: thickness, area, curvature, distances."
     fields = MeasureOptions.model_fields
     parser = _parser(prog, _measure.__doc__, 'folder of a segmentation', dict(measuring=fields), 'FOLDER')
-    given = _read(parser, words, fields)
-    named = [name for name in (*given.pop('tomogram'), given.pop('found', '')) if name]
-    if len(named) != 1: raise InputError(f'found {len(named)} folders; wanted one, of membrane segment')
+    given = _named(parser, words, fields, 'found')
     from membrane_nb.measuring import measure
-    print(measure(named[0], **given), flush=True)
+    print(measure(given.pop('found'), **given), flush=True)
 
 # %% ../nbs/more/05_cli.ipynb #32000021
 def _annotate(

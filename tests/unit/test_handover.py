@@ -193,7 +193,7 @@ def test_labels_that_are_refused(tmp_path):
     (['export'], 'membrane export: parameter folder: found nothing; wanted folder that membrane segment has made'),
     (['export', 'x'], 'parameter program: found nothing'),
     (['export', 'x', 'napari'], 'x: holds no mask.mrc'),
-    (['export', 'x', 'imod', 'y'], "found 'y'; wanted two names"),
+    (['export', 'x', 'imod', 'y'], "found 'y'; wanted folder and program"),
     (['export', 'x', 'imod', '--spaceing', '3'], '; nearest is spacing'),
     (['convert', 'a.tif'], 'membrane convert: parameter tomo: found nothing; wanted the tomogram'),
     (['convert', 'a.tif', 'gone.mrc'], 'gone.mrc: no such file'),

@@ -215,5 +215,5 @@ def test_the_command(small, tmp_path, capsys):
     assert files(tmp_path/'here') == ['manifest.csv', TOMO, MASK.replace('.mrc', '.labels.json'), MASK]
     assert capsys.readouterr().out.endswith('train on it: membrane train portal:14122\n')
     with pytest.raises(SystemExit, match='^membrane fetch: portal:99: no run'): membrane(['fetch', '99'])
-    with pytest.raises(SystemExit, match='^membrane fetch: found 0 names; wanted the number of one run, as in membrane fetch 14122'): membrane(['fetch'])
+    with pytest.raises(SystemExit, match='^membrane fetch: parameter run: found nothing; wanted membrane fetch RUN'): membrane(['fetch'])
     with pytest.raises(SystemExit, match='^membrane fetch: .*here/manifest.csv: cannot be made'): membrane(['fetch', '14122', '--output', 'here/manifest.csv'])
