@@ -95,8 +95,9 @@ def _as_steps(
 def _packed(
     img:np.ndarray, # (y, x) uint8
 )->bytes:
-    "A layer for the page, its top row first."
-    return zlib.compress(np.ascontiguousarray(img[::-1]), 1)
+    "A layer for the page, its top row first; packed by runs, which is fast for noise, too."
+    pack = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    return pack.compress(np.ascontiguousarray(img[::-1])) + pack.flush()
 
 def _histogram(
     vol, # (z, y, x)
