@@ -1,7 +1,6 @@
 "The pages, the browser and the painter, by mouse and keys, in JupyterLab: what changes on the screen, and on the disk."
 import io, json, os, shutil, signal, socket, subprocess, sys, time, urllib.request
 from importlib.util import find_spec
-from pathlib import Path
 from statistics import median
 
 import nbformat
