@@ -133,7 +133,8 @@ def open_found(
     folder = expanded(getattr(found, 'folder', found))
     there = [folder/name for name in ('mask.mrc', 'mask.ome.zarr') if (folder/name).exists()]
     if not there:
-        raise InputError(f'{folder}: holds no mask.mrc; wanted a folder of membrane segment')
+        wanted = 'wanted a folder that membrane segment has made'
+        raise InputError(f'{folder}: holds no mask.mrc; {wanted}')
     mask = open_volume(there[0])
     if not mask.pixel:
         wanted = 'wanted membrane segment with voxel_size'
