@@ -25,11 +25,11 @@ demo: env
 
 # two processes of one thread each; the one that has nothing left takes from the other
 test: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --ignore tests/browser -n 2 --dist worksteal
 
 # JupyterLab in Debian's Chromium (apt-get install chromium); skipped where there is none; pictures of what failed in build/browser
 test-browser: env
-	MEMBRANE_BROWSER=90 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -q -rs -p no:xdist
+	MEMBRANE_BROWSER=180 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -q -rs -p no:xdist
 
 # what `membrane export FOLDER copick` writes, read by copick itself; copick wants zarr below 3, so it has an environment of its own
 test-copick: env

@@ -21,7 +21,7 @@ from membrane_nb.data import Tomo, slabs
 from membrane_nb.grey import measure_scale
 from membrane_nb.infer import open_job
 from membrane_nb.plain import phantom
-from membrane_nb.page import output_root
+from membrane_nb.page import output_root, repo_root
 from membrane_nb.sampler import Patches, batches
 from membrane_nb.unet import fuse_batchnorm
 from membrane_nb.weights import load_unet, pretrained
@@ -315,6 +315,14 @@ def part_gpu():
     return dict(runs=dict(file_to_file=runs[1:]), alone=child('gpu'), matmul=child('matmul', 'bfloat16')['gflops'])
 
 
+def part_browser():
+    "From a key or the mouse to the picture in JupyterLab and Chromium, milliseconds, planes of 400 x 400 and 1024 x 1024."
+    env = os.environ | dict(MEMBRANE_BROWSER='180')
+    subprocess.run([sys.executable, '-m', 'pytest', 'tests/browser', '-k', 'latency', '-q', '-rs', '-p', 'no:xdist'], cwd=repo_root(), env=env, check=True)
+    paths = {side: repo_root()/f'build/browser/latency{side}.json' for side in ('400', '1024')}
+    return {side: json.loads(path.read_text()) for side, path in paths.items() if path.exists()} # none without Chromium
+
+
 PARTS = {name[5:]: part for name, part in list(globals().items()) if name.startswith('part_')}
 
 
@@ -361,6 +369,7 @@ def report(names):
             for n, run in found.items():
                 if n.isdigit(): print(f'  {n} slices: peak {run["peak"]:.2f} GB (wanted 1.5), {run["wall"]:.1f} s')
         elif name == 'open': print(f'  {middle(found["runs"], "seconds"):.1f} s (wanted 3), peak {max(r["peak"] for r in found["runs"]):.2f} GB (wanted 0.8)')
+        elif name == 'browser' and '1024' in found: print(*(f'  {act}: {found["400"][act]:.0f} ms, {ms:.0f} ms (wanted 100)' for act, ms in found['1024'].items()), sep='\n')
         elif name == 'gpu': print(*gpu_lines(found), sep='\n')
         elif name == 'many': print(*many.lines(found), '  wanted: 1.7 times', sep='\n')
         elif name == 'training': print(*train_speed.lines(found['large']), *train_speed.lines(found['small']), '  wanted: bf16 at least 2 times float32; busy at least half of quiet', sep='\n')

@@ -95,8 +95,9 @@ def _as_steps(
 def _packed(
     img:np.ndarray, # (y, x) uint8
 )->bytes:
-    "A layer for the page, its top row first."
-    return zlib.compress(np.ascontiguousarray(img[::-1]), 1)
+    "A layer for the page, its top row first; packed by runs, which is fast for noise, too."
+    pack = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    return pack.compress(np.ascontiguousarray(img[::-1])) + pack.flush()
 
 def _histogram(
     vol, # (z, y, x)
@@ -113,7 +114,7 @@ def _histogram(
 # %% ../nbs/toolbox/42_browser.ipynb #43c01e5e
 class Browser(anywidget.AnyWidget):
     "A tomogram in three planes, with a mask over it; where there is an `Annotation`, one paints."
-    _esm = STATIC/'browser.js'
+    _esm = '\n'.join((STATIC/f'{name}.js').read_text('utf-8') for name in ('plane', 'controls', 'browser'))
     _css = STATIC/'browser.css'
     info = traitlets.Dict().tag(sync=True)             # what does not change
     at = traitlets.List([0, 0, 0]).tag(sync=True)      # z, y, x: the voxel where the planes meet
@@ -309,6 +310,17 @@ def _show_painted(self:Browser,
     self.say(f'{self.paper.path.name}: annotated slices: {", ".join(map(str, self.annotated)) or "none"}')
 
 @patch
+def _paint(self:Browser,
+    act,   # a method of the `Annotation`
+    z:int, # slice
+    *how,  # what else the method takes
+):
+    "Change a slice, and show it."
+    self.paper.threshold = self.threshold
+    act(z, *how)
+    self._show_painted(z)
+
+@patch
 def on_stroke(self:Browser,
     z:int,       # slice
     points:list, # of (y, x), voxels
@@ -316,9 +328,7 @@ def on_stroke(self:Browser,
     value:int,   # 0, 1 or 2
 ):
     "Paint with brush or eraser."
-    self.paper.threshold = self.threshold
-    self.paper.stroke(z, points, size, value)
-    self._show_painted(z)
+    self._paint(self.paper.stroke, z, points, size, value)
 
 @patch
 def on_line(self:Browser,
@@ -328,9 +338,7 @@ def on_line(self:Browser,
     value:int,   # 0, 1 or 2
 ):
     "Paint a line along a membrane."
-    self.paper.threshold = self.threshold
-    self.paper.line(z, points, size, value)
-    self._show_painted(z)
+    self._paint(self.paper.line, z, points, size, value)
 
 @patch
 def on_way(self:Browser,
@@ -346,9 +354,7 @@ def on_take(self:Browser,
     z:int, # slice
 ):
     "Annotate a slice as it was found, or as background."
-    self.paper.threshold = self.threshold
-    self.paper.put(z, self.paper.start(z))
-    self._show_painted(z)
+    self._paint(self.paper.stroke, z, []) # without points: only what a stroke starts from
 
 @patch
 def on_undo(self:Browser): self._show_painted(self.paper.undo())

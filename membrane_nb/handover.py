@@ -35,7 +35,7 @@ from .volume import open_volume
 _RIM = 24. # nm around a tile: how far we look along a normal, and the reach of the normal itself
 
 def middle_points(
-    numbers,       # (z, y, x), the number of the membrane of each voxel; an array or an opened volume
+    numbers,       # (z, y, x), the number of the membrane of each voxel; an array or a volume
     nm:float,      # side of a voxel
     apart:float,   # nm: one point at most in a cube of this size
 )->tuple: # (n,) numbers; (n, 3) places z y x in voxels; (n, 3) unit normals z y x, of either sign
@@ -48,7 +48,8 @@ def middle_points(
         at, normals = sheet_normals(part > 0, nm)
         there, back = steps_along(part, at, normals, int(np.ceil(16 / nm)))
         first = np.array([s.start for s in box])
-        inside = np.all([(i >= s.start) & (i < s.stop) for i, s in zip((at + first).T, core)], axis=0)
+        low, high = np.array([(s.start, s.stop) for s in core]).T
+        inside = ((at + first >= low) & (at + first < high)).all(1)
         middle = inside & (np.abs(there - back) <= 1)
         place = at + first + normals * ((there - back) / 2)[:, None]
         found.append((part[tuple(at.T)][middle], place[middle], normals[middle]))
@@ -64,7 +65,8 @@ def spread_out(
     apart:float,       # least distance of two points of one number
 )->np.ndarray: # (n,) bool, which points stay
     "Points that keep a distance, as many as fit: of two that are too close a random one goes."
-    pairs = cKDTree(place).query_pairs(apart, output_type='ndarray') if len(place) else np.empty((0, 2), int)
+    if not len(place): return np.zeros(0, bool)
+    pairs = cKDTree(place).query_pairs(apart, output_type='ndarray')
     pairs = pairs[number[pairs[:, 0]] == number[pairs[:, 1]]]
     rank = np.random.default_rng(0).permutation(len(place))
     left, stays = np.ones(len(place), bool), np.zeros(len(place), bool)
@@ -145,17 +147,21 @@ def open_found(
     folder = expanded(getattr(found, 'folder', found))
     there = [folder/name for name in ('mask.mrc', 'mask.ome.zarr') if (folder/name).exists()]
     if not there:
-        raise InputError(f'{folder}: holds no mask.mrc; wanted a folder that membrane segment has made')
+        wanted = 'wanted a folder that membrane segment has made'
+        raise InputError(f'{folder}: holds no mask.mrc; {wanted}')
     mask = open_volume(there[0])
     if not mask.pixel:
-        raise InputError(f'{there[0]}: its voxel size is not known; wanted membrane segment with voxel_size')
+        wanted = 'wanted membrane segment with voxel_size'
+        raise InputError(f'{there[0]}: its voxel size is not known; {wanted}')
     record = folder/'segmentation.json'
     named = read_json(record, 'a record')['tomogram'] if record.exists() else folder.name
     volume = getattr(getattr(found, 'tomo', None), 'vol', None)
     own = getattr(volume, 'path', folder/'tomo.mrc')
-    places = [Path(tomo)] if tomo else [own, folder/'tomo.mrc', folder.parent/named, Path(named), Path('data')/named]
+    near = [own, folder/'tomo.mrc', folder.parent/named, Path(named), Path('data')/named]
+    places = [Path(tomo)] if tomo else near
     known = _first_volume(places)
-    if tomo and not known: raise InputError(f'{tomo}: no such file; wanted the tomogram of {folder}')
+    if tomo and not known:
+        raise InputError(f'{tomo}: no such file; wanted the tomogram of {folder}')
     return Found(folder, mask, known, volume_name(named))
 
 def _first_volume(
@@ -206,7 +212,9 @@ import mrcfile, napari
 
 viewer = napari.Viewer()
 scale = dict(scale=({pixel},) * 3, translate={origin})
-if {tomo!r}: viewer.add_image(mrcfile.mmap({tomo!r}, permissive=True).data, name='tomogram', **scale)
+if {tomo!r}:
+    tomogram = mrcfile.mmap({tomo!r}, permissive=True).data
+    viewer.add_image(tomogram, name='tomogram', **scale)
 numbers = mrcfile.mmap({numbers!r}, permissive=True).data
 viewer.add_labels(numbers.astype('uint16'), name='membranes', **scale)
 napari.run()
@@ -232,7 +240,10 @@ def to_chimerax(
 )->str: # the command that opens it
     "Surfaces in Å and a script for ChimeraX."
     surfaces(found).export(folder/'membranes.glb')
-    lines = [f'open {json.dumps(str(found.tomo))}', f'volume #1 plane z,{len(found.mask) // 2} style image'] if found.tomo else []
+    lines = []
+    if found.tomo:
+        lines.append(f'open {json.dumps(str(found.tomo))}')
+        lines.append(f'volume #1 plane z,{len(found.mask) // 2} style image')
     lines += ['open membranes.glb', 'lighting soft', 'view']
     (folder/'open.cxc').write_text('\n'.join(lines) + '\n')
     return 'chimerax {folder}/open.cxc'
@@ -246,13 +257,15 @@ def imod_model(
     objects:list,      # of (name, colour (3,) 0..1, points (n, 3) x y z in pixels)
     radius:int,        # pixels, of the sphere that is drawn at a point
 )->bytes:
-    "A model in the binary format of IMOD, version 1.2: an object of scattered points for each membrane."
+    "A model in the binary format of IMOD 1.2: an object of scattered points for each membrane."
+    head = *size, len(objects), 0, 1, 0, 0, 255, *(0,) * 3, *(1,) * 3
+    rest = 0, 0, 0, 3, 128, pixel / 10, -9, 0, 0, 0, 0 # -9: nm
     out = [struct.pack('>8s128s', b'IMODV1.2', b'membranes')]
-    out.append(struct.pack('>4iI4i6f5ffii3f', *size, len(objects), 0, 1, 0, 0, 255, *(0,) * 3, *(1,) * 3,
-                           0, 0, 0, 3, 128, pixel / 10, -9, 0, 0, 0, 0)) # -9: nm
+    out.append(struct.pack('>4iI4i6f5ffii3f', *head, *rest))
     for name, colour, points in objects:
-        out.append(struct.pack('>4s64s64xiIii3fi8Bii', b'OBJT', name.encode(), 1, _SCATTERED, 0, 1, *colour,
-                               radius, 1, 3, 1, 1, 0, 0, 0, 0, 0, 0))
+        head = b'OBJT', name.encode(), 1, _SCATTERED, 0, 1, *colour
+        rest = radius, 1, 3, 1, 1, 0, 0, 0, 0, 0, 0
+        out.append(struct.pack('>4s64s64xiIii3fi8Bii', *head, *rest))
         out.append(struct.pack('>4siIii', b'CONT', len(points), 0, 0, 0))
         out.append(np.asarray(points, '>f4').tobytes())
     return b''.join(out) + b'IEOF'
@@ -265,16 +278,21 @@ def to_imod(
     "A model of points for 3dmod."
     number, place, _ = found.points(options.spacing)
     pixels = place[:, ::-1] + (.5, .5, 0)
-    objects = [(f'membrane {i}', colormaps['tab20'](i % 20)[:3], pixels[number == i]) for i in np.unique(number)]
+    objects = []
+    for i in np.unique(number):
+        colour = colormaps['tab20'](i % 20)[:3]
+        objects.append((f'membrane {i}', colour, pixels[number == i]))
     pixel = found.mask.pixel
-    (folder/'membranes.mod').write_bytes(imod_model(found.mask.shape[::-1], pixel, objects, max(1, round(10 / pixel))))
+    radius = max(1, round(10 / pixel)) # of 1 nm
+    model = imod_model(found.mask.shape[::-1], pixel, objects, radius)
+    (folder/'membranes.mod').write_bytes(model)
     return f'3dmod {shlex.quote(str(found.tomo or found.mask.path))} {{folder}}/membranes.mod'
 
 # %% ../nbs/more/07_export.ipynb #7f04ad3c
 def relion_angles(
     normal:np.ndarray, # (n, 3) unit normals x y z
 )->np.ndarray: # (n, 3) rot, tilt, psi in degrees, for rlnTomoSubtomogram...
-    "The Euler angles of particles whose z axis is the normal when rlnAngleRot, -Tilt and -Psi are 0, 90, 0."
+    "Euler angles of particles whose z axis is the normal where rlnAngle... are 0, 90, 0."
     tilt, turn = np.arccos(normal[:, 2].clip(-1, 1)), np.arctan2(normal[:, 1], normal[:, 0])
     frame = Rotation.from_euler('ZY', np.column_stack([turn, tilt])) # takes z to the normal
     with warnings.catch_warnings(): # at tilt 0, rot and psi are one angle
@@ -294,12 +312,14 @@ def _unbinned(
     try: size = np.array([int(word) for word in given])
     except ValueError: size = np.empty(0)
     if len(size) != 3 or min(size) < 1:
-        raise InputError(f'parameter unbinned: found {options.unbinned!r}; wanted three numbers, as 4096,4096,2048')
+        wanted = 'wanted three numbers, as 4096,4096,2048'
+        raise InputError(f'parameter unbinned: found {options.unbinned!r}; {wanted}')
     return size, options.unbinned_pixel
 
 _COLUMNS = ('rlnTomoName', *(f'rlnCenteredCoordinate{a}Angst' for a in 'XYZ'),
             *(f'rlnTomoSubtomogram{a}' for a in ('Rot', 'Tilt', 'Psi')),
-            'rlnAngleRot', 'rlnAngleTilt', 'rlnAnglePsi', 'rlnAngleTiltPrior', 'rlnAnglePsiPrior', 'rlnTomoManifoldIndex',
+            'rlnAngleRot', 'rlnAngleTilt', 'rlnAnglePsi', 'rlnAngleTiltPrior', 'rlnAnglePsiPrior',
+            'rlnTomoManifoldIndex',
             *(f'rlnTomoSize{a}' for a in 'XYZ'))
 
 def to_relion(
@@ -312,13 +332,18 @@ def to_relion(
     size, pixel = _unbinned(found, options)
     xyz = place[:, ::-1] * found.mask.pixel - size / 2 * pixel
     name = options.name or found.name
-    rows = zip(xyz.tolist(), relion_angles(normal[:, ::-1]).tolist(), number.tolist())
+    angles = relion_angles(normal[:, ::-1])
     ends = ' '.join(map(str, size))
-    lines = [f'{name} {x:.3f} {y:.3f} {z:.3f} {r:.4f} {t:.4f} {p:.4f} 0 90 0 90 0 {n} {ends}' for (x, y, z), (r, t, p), n in rows]
-    said = f'# Coordinates count from half of {" x ".join(map(str, size))} pixels of {pixel:g} A; z of a particle is the normal.'
+    lines = []
+    for (x, y, z), (rot, tilt, psi), n in zip(xyz, angles, number):
+        turned = f'{rot:.4f} {tilt:.4f} {psi:.4f} 0 90 0 90 0'
+        lines.append(f'{name} {x:.3f} {y:.3f} {z:.3f} {turned} {n} {ends}')
+    middle = f'half of {" x ".join(map(str, size))} pixels of {pixel:g} A'
+    said = f'# Coordinates count from {middle}; z of a particle is the normal.'
     (folder/'particles.star').write_text(_star('particles', _COLUMNS, lines, said))
     row = f'{name} {(found.folder/"relion"/"particles.star").resolve()}'
-    (folder/'import.star').write_text(_star('', ('rlnTomoName', 'rlnTomoImportParticleFile'), [row], said))
+    columns = 'rlnTomoName', 'rlnTomoImportParticleFile'
+    (folder/'import.star').write_text(_star('', columns, [row], said))
     return 'RELION-5: Import, Coordinates, input file {folder}/import.star'
 
 def _star(
@@ -328,7 +353,8 @@ def _star(
     said:str,      # a comment
 )->str:
     "The text of a STAR file with one table."
-    head = [said, '', f'data_{name}', '', 'loop_', *(f'_{column} #{i}' for i, column in enumerate(columns, 1))]
+    head = [said, '', f'data_{name}', '', 'loop_']
+    head += [f'_{column} #{i}' for i, column in enumerate(columns, 1)]
     return '\n'.join(head + lines) + '\n'
 
 # %% ../nbs/more/07_export.ipynb #4a64250e
@@ -340,22 +366,43 @@ def to_copick(
     options:ExportOptions,
 )->str: # the command that opens it
     "A copick project of one run: mask, numbers, surfaces and oriented points."
-    pixel, run = found.mask.pixel, (options.name or found.name).replace('/', '-')
+    run = (options.name or found.name).replace('/', '-')
     here = folder/'ExperimentRuns'/run
-    for kind, volume, dtype in (('Segmentations', found.mask, np.uint8), ('InstanceSegmentations', found.numbers, np.uint16)):
-        (here/kind).mkdir(parents=True)
-        with new_zarr(here/kind/f'{pixel:.3f}_{_WHO}_membrane.zarr', volume.shape, dtype, like=found.mask) as out:
-            for z in range(len(volume)): out[z] = volume[z]
+    _write_labels(here/'Segmentations', found.mask, np.uint8)
+    _write_labels(here/'InstanceSegmentations', found.numbers, np.uint16)
     (here/'Meshes').mkdir()
     surfaces(found).export(here/'Meshes'/f'{_WHO}_membrane.glb')
     (here/'Picks').mkdir()
-    (here/'Picks'/f'{_WHO}_membrane.json').write_text(json.dumps(_picks(found, options.spacing, run)))
+    picks = json.dumps(_picks(found, options.spacing, run))
+    (here/'Picks'/f'{_WHO}_membrane.json').write_text(picks)
     root = 'local://' + str((found.folder/'copick').resolve()) + '/'
-    thing = dict(name='membrane', is_particle=False, label=1, identifier='GO:0016020')
-    config = dict(name='membranes', version='1.31.0', config_type='filesystem', pickable_objects=[thing], overlay_root=root,
-                  overlay_fs_args=dict(auto_mkdir=True))
-    (folder/'copick_config.json').write_text(json.dumps(config, indent=1))
+    (folder/'copick_config.json').write_text(json.dumps(_project(root), indent=1))
     return 'copick browse -c {folder}/copick_config.json'
+
+def _project(
+    root:str, # address of the folder that copick reads and writes
+)->dict:
+    "The settings of a copick project."
+    thing = dict(name='membrane', is_particle=False, label=1, identifier='GO:0016020')
+    return dict(
+        name='membranes',
+        version='1.31.0',
+        config_type='filesystem',
+        pickable_objects=[thing],
+        overlay_root=root,
+        overlay_fs_args=dict(auto_mkdir=True),
+    )
+
+def _write_labels(
+    folder:Path, # of one kind of segmentation
+    volume,      # (z, y, x), mask or numbers
+    dtype,       # that copick wants
+):
+    "A segmentation under the name that copick looks for."
+    folder.mkdir(parents=True)
+    path = folder/f'{volume.pixel:.3f}_{_WHO}_membrane.zarr'
+    with new_zarr(path, volume.shape, dtype, like=volume) as out:
+        for z in range(len(volume)): out[z] = volume[z]
 
 def _picks(
     found:Found,
@@ -368,13 +415,24 @@ def _picks(
         x, y, z = (at[::-1] * pixel).tolist()
         turn = np.eye(4)
         turn[:3, :3] = Rotation.align_vectors(normal[::-1], [0, 0, 1])[0].as_matrix()
-        points.append(dict(location=dict(x=x, y=y, z=z), transformation_=turn.tolist(), instance_id=int(n), score=1.))
+        place = dict(location=dict(x=x, y=y, z=z), transformation_=turn.tolist())
+        points.append(dict(place, instance_id=int(n), score=1.))
     user, session = _WHO.split('_')
-    return dict(pickable_object_name='membrane', user_id=user, session_id=session, run_name=run, voxel_spacing=pixel,
-                unit='angstrom', points=points, trust_orientation=True)
+    return dict(
+        pickable_object_name='membrane',
+        user_id=user,
+        session_id=session,
+        run_name=run,
+        voxel_spacing=pixel,
+        unit='angstrom',
+        points=points,
+        trust_orientation=True,
+    )
 
 # %% ../nbs/more/07_export.ipynb #b5e1dfe3
-_PROGRAMS = dict(napari=to_napari, chimerax=to_chimerax, imod=to_imod, relion=to_relion, copick=to_copick)
+_PROGRAMS = dict(
+    napari=to_napari, chimerax=to_chimerax, imod=to_imod, relion=to_relion, copick=to_copick
+)
 
 def export(
     found,             # what `segment` returned, or its folder
@@ -407,24 +465,25 @@ def open_labels(
         return tifffile.imread(path).squeeze()
     except InputError: raise
     except Exception as e:
-        raise InputError(f'{path}: cannot be read ({type(e).__name__}: {str(e)[:100]}); {wanted}') from None
+        found = f'{type(e).__name__}: {str(e)[:100]}'
+        raise InputError(f'{path}: cannot be read ({found}); {wanted}') from None
 
 def convert(
     labels:str|Path,    # labels of another program: .tif .npy .mrc .zarr
     tomo:str|Path,      # the tomogram they were drawn on
     output:str|Path='', # the new mask; empty: NAME_mask.mrc beside the tomogram
 )->Path: # the mask
-    "Make a mask beside a tomogram; labels of another shape, or no whole numbers, raise `InputError`."
+    "Make a mask beside a tomogram; labels of another shape, or fractions, raise `InputError`."
     vol, found = open_volume(tomo), open_labels(expanded(labels))
     if tuple(found.shape) != tuple(vol.shape):
-        raise InputError(f'{labels}: has the shape {tuple(found.shape)}; wanted that of {tomo}, {tuple(vol.shape)} (z, y, x)')
+        wanted = f'wanted that of {tomo}, {tuple(vol.shape)} (z, y, x)'
+        raise InputError(f'{labels}: has the shape {tuple(found.shape)}; {wanted}')
     path = expanded(output) if output else vol.path.with_name(f'{volume_name(vol.path)}_mask.mrc')
-    if path.exists(): raise InputError(f'{path}: is there already; wanted another name (parameter output)')
+    if path.exists():
+        raise InputError(f'{path}: is there already; wanted another name (parameter output)')
     low, high = _label_range(labels, found)
-    fits = [kind for kind in (np.int8, np.uint16, np.int16) if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max]
-    if not fits: raise InputError(f'{labels}: holds values from {low} to {high}; wanted -32768 to 65535')
     drawn = 0
-    with new_mrc(path, vol.shape, fits[0], vol.pixel, vol) as out:
+    with new_mrc(path, vol.shape, _label_kind(labels, low, high), vol.pixel, vol) as out:
         for z in range(len(found)):
             out[z] = found[z]
             drawn += bool(np.any(found[z]))
@@ -444,3 +503,13 @@ def _label_range(
         low.append(img.min())
         high.append(img.max())
     return min(low), max(high)
+
+def _label_kind(
+    labels:str|Path, # for the message
+    low,             # the least label
+    high,            # the largest label
+)->type: # of the numbers in the mask
+    "The smallest kind of number that holds all labels."
+    for kind in (np.int8, np.uint16, np.int16):
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max: return kind
+    raise InputError(f'{labels}: holds values from {low} to {high}; wanted -32768 to 65535')
