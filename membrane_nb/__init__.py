@@ -8,7 +8,7 @@ from importlib import import_module
 
 _ROOMS = dict( # name to the module that it comes from, which is loaded when the name is used
     open_tomogram='data', segment='infer', segment_many='many', train='training', measure='measuring', phantom='plain',
-    fetch='portal', annotate='browser', export='handover', convert='handover',
+    fetch='portal', annotate='browser', export='handover', convert='drawn',
     browse='browser', show_slices='view', show_ortho='view', show_surface='view',
     scores='metrics', Tomo='data', InputError='checks')
 

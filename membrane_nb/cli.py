@@ -221,7 +221,7 @@ def _convert(
     fields = ConvertOptions.model_fields
     parser = _parser(prog, _convert.__doc__, 'the labels, and the tomogram they were drawn on', {'convert': fields}, 'LABELS TOMOGRAM')
     given = _named(parser, words, fields, 'labels', 'tomo')
-    from membrane_nb.handover import convert
+    from membrane_nb.drawn import convert
     convert(**given)
 
 # %% ../nbs/more/05_cli.ipynb #fe7c0005

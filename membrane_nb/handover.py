@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['middle_points', 'spread_out', 'face_outwards', 'Found', 'open_found', 'number_results', 'surfaces', 'to_napari',
-           'to_chimerax', 'imod_model', 'to_imod', 'relion_angles', 'to_relion', 'to_copick', 'export', 'open_labels',
-           'convert']
+           'to_chimerax', 'imod_model', 'to_imod', 'relion_angles', 'to_relion', 'to_copick', 'export']
 
 # %% ../nbs/more/07_export.ipynb #dc92043d
 import csv, json, shlex, struct, warnings
@@ -24,7 +23,7 @@ from scipy.spatial.transform import Rotation
 from .checks import InputError, expanded, read_json, say
 from .instances import NumberedMembranes, all_tiles, sheet_normals, steps_along, with_rim
 from .mesh import extract_surface
-from .mrc import new_mrc, write_mrc
+from .mrc import write_mrc
 from .options import ExportOptions
 from .pyramid import new_zarr
 from .results import Results, add_files
@@ -451,65 +450,3 @@ def export(
     add_files(opened.folder, [path for path in folder.rglob('*') if path.is_file()])
     print(command.format(folder=shlex.quote(str(folder))))
     return folder
-
-# %% ../nbs/more/07_export.ipynb #2618238e
-def open_labels(
-    path:Path, # .tif .tiff .npy, an MRC file or a Zarr store
-): # (z, y, x), an array or a volume
-    "Labels that another program wrote; what cannot be read raises `InputError`."
-    wanted = 'wanted labels as TIFF, NumPy (.npy), MRC or Zarr'
-    try:
-        if path.suffix.lower() == '.npy': return np.load(path).squeeze()
-        if path.suffix.lower() not in ('.tif', '.tiff'): return open_volume(path)
-        import tifffile # comes with scikit-image
-        return tifffile.imread(path).squeeze()
-    except InputError: raise
-    except Exception as e:
-        found = f'{type(e).__name__}: {str(e)[:100]}'
-        raise InputError(f'{path}: cannot be read ({found}); {wanted}') from None
-
-def convert(
-    labels:str|Path,    # labels of another program: .tif .npy .mrc .zarr
-    tomo:str|Path,      # the tomogram they were drawn on
-    output:str|Path='', # the new mask; empty: NAME_mask.mrc beside the tomogram
-)->Path: # the mask
-    "Make a mask beside a tomogram; labels of another shape, or fractions, raise `InputError`."
-    vol, found = open_volume(tomo), open_labels(expanded(labels))
-    if tuple(found.shape) != tuple(vol.shape):
-        wanted = f'wanted that of {tomo}, {tuple(vol.shape)} (z, y, x)'
-        raise InputError(f'{labels}: has the shape {tuple(found.shape)}; {wanted}')
-    path = expanded(output) if output else vol.path.with_name(f'{volume_name(vol.path)}_mask.mrc')
-    if path.exists():
-        raise InputError(f'{path}: is there already; wanted another name (parameter output)')
-    low, high = _label_range(labels, found)
-    drawn = 0
-    with new_mrc(path, vol.shape, _label_kind(labels, low, high), vol.pixel, vol) as out:
-        for z in range(len(found)):
-            out[z] = found[z]
-            drawn += bool(np.any(found[z]))
-    print(f'{path}: values {low:g} to {high:g}, {drawn} of {len(found)} slices hold some')
-    return path
-
-def _label_range(
-    labels:str|Path, # for the message
-    found,           # (z, y, x), an array or a volume
-)->tuple: # the least and the largest label
-    "The range of labels; what is no whole number raises `InputError`."
-    low, high = [], []
-    for z in range(len(found)):
-        img = np.asarray(found[z])
-        if img.dtype.kind == 'f' and (img != np.rint(img)).any():
-            raise InputError(f'{labels}: holds fractions; wanted whole numbers, a label each')
-        low.append(img.min())
-        high.append(img.max())
-    return min(low), max(high)
-
-def _label_kind(
-    labels:str|Path, # for the message
-    low,             # the least label
-    high,            # the largest label
-)->type: # of the numbers in the mask
-    "The smallest kind of number that holds all labels."
-    for kind in (np.int8, np.uint16, np.int16):
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max: return kind
-    raise InputError(f'{labels}: holds values from {low} to {high}; wanted -32768 to 65535')

@@ -8,7 +8,8 @@ import pytest
 import trimesh
 from conftest import ROOT
 from membrane_nb.checks import InputError
-from membrane_nb.handover import convert, export, middle_points, open_found, relion_angles, spread_out
+from membrane_nb.drawn import convert
+from membrane_nb.handover import export, middle_points, open_found, relion_angles, spread_out
 from membrane_nb.mrc import write_mrc
 from membrane_nb.results import Results, damage, _foreign_files
 from membrane_nb.volume import open_volume
