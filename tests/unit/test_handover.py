@@ -1,4 +1,4 @@
-"What other programs open is read back, by their own library where PyPI has it; what they draw becomes a mask."
+"What other programs open is read back, by their own library where PyPI has it."
 import json, runpy, sys
 from types import SimpleNamespace
 
@@ -8,7 +8,6 @@ import pytest
 import trimesh
 from conftest import ROOT
 from membrane_nb.checks import InputError
-from membrane_nb.drawn import convert
 from membrane_nb.handover import export, middle_points, open_found, relion_angles, spread_out
 from membrane_nb.mrc import write_mrc
 from membrane_nb.results import Results, damage, _foreign_files
@@ -158,36 +157,6 @@ def test_points():
     gaps = np.diff(place[stays, 0])
     assert gaps.min() > 3 and gaps.max() < 6.5
     assert spread_out(np.arange(100), place, 3.).all() # each of a membrane of its own
-
-
-@pytest.mark.parametrize('suffix', ['tif', 'npy', 'mrc', 'zarr'])
-def test_labels_become_a_mask(tmp_path, capsys, suffix):
-    written(tmp_path, 'tomo.mrc')
-    labels = np.zeros(SIZE, np.int32)
-    labels[5, 3:9, 4], labels[20, :4, 7] = 1, 2
-    path = tmp_path/f'labels.{suffix}'
-    if suffix == 'tif': pytest.importorskip('tifffile').imwrite(path, labels.astype(np.uint8))
-    if suffix == 'npy': np.save(path, labels)
-    if suffix == 'mrc': write_mrc(path, labels.astype(np.float32), 1.)
-    if suffix == 'zarr': pytest.importorskip('zarr').save(str(path), labels)
-    mask = convert(path, tmp_path/'tomo.mrc')
-    assert mask == tmp_path/'tomo_mask.mrc' and capsys.readouterr().out == f'{mask}: values 0 to 2, 2 of 36 slices hold some\n'
-    back = open_volume(mask)
-    assert (back[:] == labels).all() and back.dtype == np.int8 and back.pixel == PIXEL and back.origin == (100, 200, 300)
-    with pytest.raises(InputError, match='tomo_mask.mrc: is there already; wanted another name'): convert(path, tmp_path/'tomo.mrc')
-
-
-def test_labels_that_are_refused(tmp_path):
-    written(tmp_path, 'tomo.mrc')
-    for array, said in ((np.zeros(SIZE[::-1]), 'has the shape .40, 44, 36.; wanted that of .*tomo.mrc, .36, 44, 40.'),
-                        (np.full(SIZE, .5), 'holds fractions; wanted whole numbers'),
-                        (np.full(SIZE, 10**6), 'holds values from 1000000 to 1000000; wanted')):
-        np.save(tmp_path/'bad.npy', array)
-        with pytest.raises(InputError, match=said): convert(tmp_path/'bad.npy', tmp_path/'tomo.mrc')
-    (tmp_path/'bad.tif').write_text('no picture')
-    with pytest.raises(InputError, match='bad.tif: cannot be read'): convert(tmp_path/'bad.tif', tmp_path/'tomo.mrc')
-    with pytest.raises(InputError, match='gone.npy: cannot be read'): convert(tmp_path/'gone.npy', tmp_path/'tomo.mrc')
-    assert not (tmp_path/'tomo_mask.mrc').exists()
 
 
 @pytest.mark.parametrize('words, said', [
