@@ -26,7 +26,7 @@ PIXELS, CONTRASTS = (8., 10., 13.), (.5, 1., 2.) # Å; contrast-to-noise ratio o
 CASES = [(pixel, cnr) for pixel in PIXELS for cnr in CONTRASTS]
 NARROW = thickness.NARROW
 CALIBRATE, FIRST = 3000, 2000 # seeds; 2 * FIRST is that of `intervals`
-SCORED = 2 * FIRST + 63 # from this seed on intervals are scored; those before choose `STRETCH`
+SCORED = 2 * FIRST + 117 # from this seed on intervals are scored; those before choose `STRETCH`
 
 
 def keep(name, rows): # also after every step, so that a run that is stopped is not lost
@@ -95,7 +95,7 @@ def known(rounds=4):
             rows.append(row | phantom.truth[row['instance'] - 1] | dict(seed=seed, pixel=pixel, cnr=cnr))
 
 
-def intervals(rounds=13):
+def intervals(rounds=19):
     "Thickness alone, of many small phantoms: what one phantom has in common, as its defocus, moves all its intervals."
     for rows, seed, pixel, cnr in steps('intervals', 2 * FIRST, rounds):
         phantom = known_phantom(seed, pixel, cnr, (1, 2, 3))
