@@ -146,12 +146,10 @@ def open_found(
     folder = expanded(getattr(found, 'folder', found))
     there = [folder/name for name in ('mask.mrc', 'mask.ome.zarr') if (folder/name).exists()]
     if not there:
-        wanted = 'wanted a folder that membrane segment has made'
-        raise InputError(f'{folder}: holds no mask.mrc; {wanted}')
+        raise InputError(f'{folder}: holds no mask.mrc; wanted a folder that membrane segment has made')
     mask = open_volume(there[0])
     if not mask.pixel:
-        wanted = 'wanted membrane segment with voxel_size'
-        raise InputError(f'{there[0]}: its voxel size is not known; {wanted}')
+        raise InputError(f'{there[0]}: its voxel size is not known; wanted membrane segment with voxel_size')
     record = folder/'segmentation.json'
     named = read_json(record, 'a record')['tomogram'] if record.exists() else folder.name
     volume = getattr(getattr(found, 'tomo', None), 'vol', None)
