@@ -63,9 +63,10 @@ def lab(tmp_path_factory):
 @pytest.fixture(scope='module')
 def page():
     "An empty page of 1280 by 1000 pixels."
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import Error, sync_playwright
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox', '--enable-unsafe-swiftshader'])
+        try: browser = play.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox', '--enable-unsafe-swiftshader'])
+        except Error as e: pytest.skip(f'Chromium does not start here: {e.message.splitlines()[0]}')
         page = browser.new_page(viewport=dict(width=1280, height=1000))
         page.set_default_timeout(PATIENCE * 1000)
         yield page
