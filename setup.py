@@ -31,7 +31,7 @@ setup(
         'Typing :: Typed',
     ],
     packages=[s['lib_path']],
-    package_data={s['lib_path']: ['py.typed', 'static/*', 'pretrained/*', 'pretrained/raw/*']},
+    package_data={s['lib_path']: ['py.typed', 'static/*', 'pretrained/*']},
     python_requires=f">={s['min_python']}",
     install_requires=s['requirements'].split(),
     extras_require=extras,

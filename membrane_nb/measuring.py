@@ -418,7 +418,7 @@ def measure(
     again = _as_segmented(record, options.weights) if options.spikes else {}
     say(*results.begin())
     try:
-        seen = _add_and_look(vol, opened.mask, options.spikes, sign, series, results.part, again) if again else None
+        seen = _add_and_look(vol, opened.mask, options.spikes, sign, series, results.part, again) if options.spikes else None
         measured = measure_volume(vol, opened.numbers, opened.mask.pixel, sign, options.within, points=points, **series)
         measured.seen = seen
         _write(measured, results)
